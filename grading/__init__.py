@@ -1,0 +1,1 @@
+"""Loads notebooks, and later: checks, scores and reports. Knows of no lab in particular."""

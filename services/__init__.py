@@ -1,0 +1,15 @@
+"""Finds or starts Kafka, ZooKeeper, MySQL and Spark.
+
+import services
+services.up()                          # ports are chosen, data is kept
+services.settings().kafka_bootstrap    # '127.0.0.1:…'
+spark = services.spark_session()
+"""
+
+from services import faults
+from services.errors import CourseError
+from services.local import down, up
+from services.settings import Settings, settings
+from services.spark import spark_environment, spark_session, warm_up
+
+__all__ = ["CourseError", "Settings", "down", "faults", "settings", "spark_environment", "spark_session", "up", "warm_up"]

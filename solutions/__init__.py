@@ -1,0 +1,1 @@
+"""The source of every lab, solved; `python -m solutions.demo` runs them as one pipeline."""

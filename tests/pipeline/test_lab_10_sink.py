@@ -1,0 +1,239 @@
+"""Lab 10: a batch that comes again changes nothing, wherever the driver died."""
+
+import threading
+
+import pytest
+import sqlalchemy as sa
+
+from datasets.events import Record, accidents, live_records
+from datasets.oracle import Oracle
+from grading.notebook import earlier
+from services import faults, local
+
+lab, produce, pipelines, events = earlier("10"), earlier("03"), earlier("12"), earlier("02")
+
+
+@pytest.fixture
+def pipeline(run):
+    """A pipeline with an empty topic and an empty warehouse."""
+    made = pipelines.Pipeline(run)
+    made.prepare()
+    yield made
+    made.engine.dispose()
+
+
+def told(*said: tuple[int, dict]) -> list[Record]:
+    """Records in order: (revision, changes) of one accident."""
+    event = next(accidents(seed=1))
+    records = []
+    for revision, changes in said:
+        revised = {**event, **changes, "revision": revision, "event_id": events.event_id(event["Police_ref"], revision)}
+        records.append(Record(event["Police_ref"].encode(), events.encode(revised), 1_546_300_800_000, (), revised, None))
+    return records
+
+
+def send(pipeline, records, oracle: Oracle | None = None) -> Oracle:
+    """Send records and tell the oracle."""
+    oracle = oracle or Oracle()
+    for record in records:
+        oracle.add(record)
+    report = pipeline.produce(records)
+    assert (report.acknowledged, report.failed) == (len(records), [])
+    return oracle
+
+
+def false_lines(pipeline, oracle: Oracle) -> list:
+    """Lines of the reconciliation that are not true."""
+    return [line for line in pipeline.reconcile(oracle).lines if not line.true]
+
+
+SEQUENCES = {
+    "one": ([(1, {})], {"inserted": 1}),
+    "again": ([(1, {}), (1, {})], {"inserted": 1, "duplicate": 1}),
+    "newer": ([(1, {}), (2, {"Casualties": 9})], {"inserted": 1, "updated": 1}),
+    "older after newer": ([(2, {"Casualties": 9}), (1, {})], {"inserted": 1, "stale": 1}),
+    "back and forth": ([(2, {}), (1, {}), (2, {}), (3, {}), (1, {}), (3, {})], {"inserted": 1, "updated": 1, "stale": 2, "duplicate": 2}),
+    "gap": ([(1, {}), (5, {"Severity": "Fatal"}), (3, {})], {"inserted": 1, "updated": 1, "stale": 1}),
+}
+
+
+@pytest.mark.parametrize("per_trigger", [100, 1], ids=["one batch", "a batch a record"])
+def test_outcomes_do_not_depend_on_batches(pipeline, spark, run, per_trigger):
+    """Six stories of six accidents, in one batch and one record a batch: the same five counts and the same facts."""
+    expected, oracle = {}, Oracle()
+    for number, (said, outcomes) in enumerate(SEQUENCES.values()):
+        reference = f"1900{number:04}"
+        records = [_renamed(record, reference) for record in told(*said)]
+        send(pipeline, records, oracle)
+        for name, count in outcomes.items():
+            expected[name] = expected.get(name, 0) + count
+    pipeline.settings = run.having(max_offsets_per_trigger=per_trigger)
+    pipeline.run_stream(spark)
+    assert {name: count for name, count in pipeline.counts().items() if count} == expected
+    assert false_lines(pipeline, oracle) == []
+
+
+def _renamed(record: Record, reference: str) -> Record:
+    event = {**record.event, "Police_ref": reference, "event_id": events.event_id(reference, record.event["revision"])}
+    return Record(reference.encode(), events.encode(event), record.timestamp_ms, (), event, None)
+
+
+def test_an_empty_topic_loads_nothing(pipeline, spark):
+    """No batch, no row, no error."""
+    pipeline.run_stream(spark)
+    assert false_lines(pipeline, Oracle()) == []
+
+
+POINTS = ["before staging", "after staging", "after the merge, before it is committed", "after the commit, before Spark's own"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_crash_at_any_point_leaves_the_oracles_facts(pipeline, spark, run, point, monkeypatch):
+    """The third batch dies at the point; the query starts again from its checkpoint and everything adds up."""
+    oracle = send(pipeline, list(live_records(seed=31, n=1500)))
+    crash = _crash_once(monkeypatch, point)
+    with pytest.raises(Exception, match="crash on purpose"):
+        pipeline.run_stream(spark, crash)
+    seen = []
+    pipeline.run_stream(spark, lambda batch_id, result: seen.append(result.already_merged))
+    assert seen[0] is (point == POINTS[3])
+    assert not any(seen[1:])
+    assert false_lines(pipeline, oracle) == []
+
+
+def _crash_once(monkeypatch, point: str):
+    """Arrange a crash at a point of batch 2, once; what to give as after_merge."""
+    left = [point]
+
+    def crash(batch_id: int, here: str) -> None:
+        if batch_id == 2 and left and left[0] == here:
+            left.clear()
+            raise RuntimeError("crash on purpose")
+
+    stage, merge = lab.write_staging, lab.merge_batch
+
+    def staging(frame, settings, batch_id):
+        crash(batch_id, POINTS[0])
+        stage(frame, settings, batch_id)
+        crash(batch_id, POINTS[1])
+
+    def merging(connection, query_id, batch_id):
+        result = merge(connection, query_id, batch_id)
+        crash(batch_id, POINTS[2])
+        return result
+
+    monkeypatch.setattr(lab, "write_staging", staging)
+    monkeypatch.setattr(lab, "merge_batch", merging)
+    return lambda batch_id, result: crash(batch_id, POINTS[3])
+
+
+def test_a_lost_checkpoint_doubles_no_fact(pipeline, spark, run, tmp_path):
+    """A new query reads everything again: all of it is duplicate or stale, the facts stay."""
+    oracle = send(pipeline, list(live_records(seed=32, n=600)))
+    pipeline.run_stream(spark)
+    facts = [line for line in pipeline.reconcile(oracle).lines if line.claim.startswith("facts")]
+    pipeline.settings = run.having(checkpoint=tmp_path / "another")
+    pipeline.run_stream(spark)
+    assert [line for line in pipeline.reconcile(oracle).lines if line.claim.startswith("facts")] == facts
+    assert facts[0].true
+    assert pipeline.counts()["inserted"] == oracle.counts.inserted
+
+
+def test_a_yearly_file_outranks_every_revision_of_the_stream(pipeline, spark):
+    """A fact whose source is the file is not touched by a later event."""
+    send(pipeline, told((1, {})))
+    pipeline.run_stream(spark)
+    with pipeline.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE fact_incident SET source = 'file', casualties = 77"))
+    send(pipeline, told((2, {"Casualties": 9})))
+    pipeline.run_stream(spark)
+    with pipeline.engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT source, revision, casualties FROM fact_incident")).all() == [("file", 1, 77)]
+    assert pipeline.counts()["stale"] == 1
+
+
+def test_staging_is_written_in_real_batches(pipeline, spark):
+    """The server's own counter: 500 rows arrive in few INSERTs, and no statement defines anything."""
+    send(pipeline, list(live_records(seed=33, n=500)))
+    before = _server_counts(pipeline)
+    pipeline.run_stream(spark)
+    after = _server_counts(pipeline)
+    assert after["Com_insert"] - before["Com_insert"] < 25
+    assert {name: after[name] - before[name] for name in before if name != "Com_insert"} == {
+        "Com_create_table": 0,
+        "Com_drop_table": 0,
+        "Com_truncate": 0,
+    }
+
+
+def _server_counts(pipeline) -> dict[str, int]:
+    names = ("Com_insert", "Com_create_table", "Com_drop_table", "Com_truncate")
+    with pipeline.engine.connect() as connection:
+        return {name: int(value) for name, value in connection.execute(sa.text("SHOW GLOBAL STATUS LIKE 'Com\\_%'")) if name in names}
+
+
+def test_a_deadlock_is_retried_as_a_whole(pipeline):
+    """Two transactions in opposite order: one is the victim, runs again, and both effects are there."""
+    with pipeline.engine.begin() as connection:
+        for number in (1, 2):
+            connection.execute(sa.text("INSERT INTO load_ledger VALUES ('q', :n, 0, 0, 0, 0, 0, 0, UTC_TIMESTAMP(6))"), {"n": number})
+    meet, runs = threading.Barrier(2, timeout=20), []
+
+    def transaction(first: int, second: int):
+        def work(connection):
+            runs.append(first)
+            touch = sa.text("UPDATE load_ledger SET inserted = inserted + 1 WHERE query_id = 'q' AND batch_id = :n")
+            connection.execute(touch, {"n": first})
+            if runs.count(first) == 1:
+                meet.wait()
+            connection.execute(touch, {"n": second})
+
+        lab.retried(pipeline.engine, work)
+
+    threads = [threading.Thread(target=transaction, args=order) for order in ((1, 2), (2, 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    with pipeline.engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT inserted FROM load_ledger ORDER BY batch_id")).all() == [(2,), (2,)]
+    assert len(runs) == 3
+
+
+def test_mysql_killed_in_mid_stream_ends_the_query_and_loses_nothing(healthy_stack, pipeline, spark):
+    """The query fails aloud; after `up` the next one resumes and everything adds up."""
+    oracle = send(pipeline, list(live_records(seed=34, n=1500)))
+
+    def kill(batch_id, result):
+        if batch_id == 0:
+            faults.kill("mysql")
+
+    with pytest.raises(Exception, match=r"(?i)mysql|connect|communications"):
+        pipeline.run_stream(spark, kill)
+    local.up()
+    pipeline.run_stream(spark)
+    assert false_lines(pipeline, oracle) == []
+
+
+def test_two_drivers_of_one_query_do_not_meet(pipeline):
+    """While one holds the query's lock, another waits for it, and goes on when it is free; an error in between frees it."""
+    order, first_in = [], threading.Event()
+
+    def first():
+        with pytest.raises(ZeroDivisionError), lab.only_driver(pipeline.engine, "q"):
+            first_in.set()
+            waiting = sa.text("SELECT COUNT(*) FROM performance_schema.processlist WHERE state = 'User lock'")
+            admin = sa.create_engine(pipeline.settings.mysql_url("admin"))
+            with admin.connect() as connection:
+                while not connection.execute(waiting).scalar():
+                    connection.rollback()
+            order.append("first")
+            raise ZeroDivisionError
+
+    holder = threading.Thread(target=first)
+    holder.start()
+    assert first_in.wait(20)
+    with lab.only_driver(pipeline.engine, "q"):
+        order.append("second")
+    holder.join(20)
+    assert order == ["first", "second"]

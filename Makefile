@@ -6,7 +6,7 @@ SEED ?= 1
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE = 1
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status doctor reset test lint bench endurance pins
+.PHONY: help setup demo up down status doctor reset test lint bench endurance pins ready
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,16 +21,16 @@ demo: setup ## stream accidents through the whole pipeline, kill it in mid-run, 
 up: setup ## start ZooKeeper, Kafka and MySQL
 	@$(PY) -m services up
 
-down: ## stop them; data stays
+down: ready ## stop them; data stays
 	@$(PY) -m services down
 
-status: ## what runs, where
+status: ready ## what runs, where
 	@$(PY) -m services status
 
-doctor: ## what is there, what is missing, the command that mends it
+doctor: ready ## what is there, what is missing, the command that mends it
 	@$(PY) -m services doctor
 
-reset: ## drop all topics and databases of this checkout (asks first)
+reset: ready ## drop all topics and databases of this checkout (asks first)
 	@$(PY) -m services reset
 
 test: setup ## the tests, on real local services
@@ -44,6 +44,9 @@ bench: setup ## Spark's start against pyspark's own, as a ratio
 
 endurance: setup ## ten demos, in each of which everything is killed once (about ten minutes)
 	@$(PY) -m benchmarks.endurance
+
+ready:
+	@test -e .venv/complete || { echo "error: this checkout is not set up yet; run: make setup" >&2; exit 1; }
 
 pins: ## author: compile requirements.in to requirements.txt (needs uv)
 	@uv pip compile -q --universal --python-version 3.10 --generate-hashes --custom-compile-command "make pins" requirements.in -o requirements.txt

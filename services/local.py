@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from services import downloads, processes
-from services.errors import CourseError
+from services.errors import CourseError, StartFailed
 from services.java import find_java
 from services.processes import alive, wait_until, write_atomically
 from services.settings import LOOPBACK, Settings, running, settings, state_dir
@@ -114,7 +114,7 @@ def _initialize_mysql(folder: Path) -> None:
     finally:
         processes.end(making)
     if not (fresh / "ca.pem").exists():
-        raise CourseError(f"MySQL could not make its data folder {fresh}{processes._tail(log)}")
+        raise CourseError(f"MySQL could not make its data folder {fresh}{processes.tail(log)}")
     fresh.rename(folder / "data")
 
 
@@ -201,8 +201,12 @@ def up(say: Callable[[str], None] = lambda text: None) -> dict[str, int]:
 def start(name: str) -> None:
     """Start one service (again) and wait until it is ready."""
     with processes.locked("up", "starting or stopping services", wait_s=180):
-        _launch(SERVICES[name], lambda text: None)
-        _await(SERVICES[name], lambda text: None)
+        _launch(SERVICES[name], _unsaid)
+        _await(SERVICES[name], _unsaid)
+
+
+def _unsaid(text: str) -> None:
+    """Progress that nobody asked for."""
 
 
 def _check_room() -> None:
@@ -245,10 +249,20 @@ def _wait_for_old_session(say) -> None:
         client.close()
 
 
-def _await(service: Service, say) -> None:
+def _await(service: Service, say, again: bool = True) -> None:
+    """Wait until the service is ready; one that dies while it starts is started once more."""
     port, process = running()[service.name]["port"], processes.find(service.name)
     log = processes.log_file(service.name)
-    wait_until(lambda: service.ready(port), service.within_s, f"{service.name} on {LOOPBACK}:{port} is not ready", process, log)
+    try:
+        if process is None:
+            raise StartFailed(f"{service.name} on {LOOPBACK}:{port}: the process ended{processes.tail(log)}")
+        wait_until(lambda: service.ready(port), service.within_s, f"{service.name} on {LOOPBACK}:{port} is not ready", process, log)
+    except StartFailed:
+        if alive(process) or not again:
+            raise
+        say(f"{service.name} ended while it started; starting it once more")
+        _launch(service, say)
+        _await(service, say, again=False)
 
 
 def down(say: Callable[[str], None] = lambda text: None) -> None:

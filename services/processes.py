@@ -6,6 +6,7 @@ checkout's state folder; so a pid that was given away again is never killed, and
 
 import json
 import os
+import random
 import socket
 import subprocess
 import time
@@ -20,6 +21,9 @@ from services.errors import AlreadyRunning, PortTaken, StartFailed
 from services.settings import LOOPBACK, state_dir
 
 MARK = "ACCIDENT_LABS_PROCESS_OF"
+# Below the range from which systems give ports to outgoing connections: there, a client that retries while its service is away can be given the
+# service's own port, connect to itself, and keep the service from coming back.
+FREE_PORTS = (15_000, 32_000)
 
 
 @contextmanager
@@ -149,13 +153,14 @@ def wait_until(probe: Callable[[], object], within_s: float, what: str, process:
         except Exception as error:  # not ready has many faces: refused, reset, half a handshake
             last = error
         if process is not None and not alive(process):
-            raise StartFailed(f"{what}: the process ended{_tail(log)}")
+            raise StartFailed(f"{what}: the process ended{tail(log)}")
         time.sleep(0.05)
     reason = f" ({type(last).__name__}: {last})" if last else ""
-    raise StartFailed(f"{what}: not within {within_s:g} s{reason}{_tail(log)}")
+    raise StartFailed(f"{what}: not within {within_s:g} s{reason}{tail(log)}")
 
 
-def _tail(log: Path | None, lines: int = 8) -> str:
+def tail(log: Path | None, lines: int = 8) -> str:
+    """The last lines of a log, as the end of a message; empty where there is no log."""
     if log is None or not log.exists():
         return ""
     last = log.read_text(errors="replace").splitlines()[-lines:]
@@ -193,14 +198,22 @@ def choose_port(name: str, asked: int | None, last: int | None, taken: set[int])
                 f"port (or none) for {name.upper()}_PORT in .env"
             )
         return asked
-    if last is not None and last not in taken and port_free(last):
+    if last is not None and last not in taken and _comes_free(last):
         return last
     while True:
-        with socket.socket() as probe:
-            probe.bind((LOOPBACK, 0))
-            port = probe.getsockname()[1]
-        if port not in taken:
+        port = random.randrange(*FREE_PORTS)
+        if port not in taken and port_free(port):
             return port
+
+
+def _comes_free(port: int, within_s: float = 10) -> bool:
+    """True once the port is free. A killed server's threads hold it a moment longer than its main thread lives."""
+    deadline = time.monotonic() + within_s
+    while not port_free(port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def _owner(port: int) -> str:

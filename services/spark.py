@@ -37,6 +37,7 @@ CONFIGURATION = {
     "spark.sql.shuffle.partitions": "4",
     "spark.sql.streaming.metricsEnabled": "false",
 }
+KEPT_LOGS = 10
 _jvm: subprocess.Popen | None = None
 
 
@@ -118,6 +119,8 @@ def warm_up(extra: tuple[str, ...] = ()) -> None:
     info = Path(tempfile.mkdtemp(prefix="spark-gateway-")) / "port"
     log = state_dir() / "log" / f"spark-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    for old in sorted(log.parent.glob("spark-*.log"), key=os.path.getmtime)[:-KEPT_LOGS]:
+        old.unlink(missing_ok=True)
     environment = {**marked_environment("spark"), "_PYSPARK_DRIVER_CONN_INFO_PATH": str(info), "SPARK_HOME": str(spark_home())}
     environment.pop("PYSPARK_GATEWAY_PORT", None)
     with open(log, "wb") as out:
@@ -172,7 +175,8 @@ def spark_session(**configuration: str):
     """A SparkSession on this machine's own JVM, quiet, on loopback, in UTC.
 
     Args:
-        configuration: Spark settings with underscores for dots are not guessed; pass them as a dict: `spark_session(**{"spark.master": "local[1]"})`.
+        configuration: Spark settings that outrank the course's, as `spark_session(**{"spark.sql.shuffle.partitions": "2"})`; `spark.master` and
+            the memory are fixed once the JVM runs.
 
     Raises:
         StartFailed: the JVM did not come up.

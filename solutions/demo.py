@@ -42,7 +42,8 @@ FIRST_PART = 0.6  # of the events are there before the driver is killed; the oth
 PATIENCE_S = 300
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
-console = Console()
+# Not on a terminal there is no width to ask for; 80 columns would break every line of the tables.
+console = Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=130)
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
 logging.getLogger("kazoo").setLevel(logging.CRITICAL)
 
@@ -186,6 +187,7 @@ class Demo:
         self.records = self._noted(records)
         self.stages: list[tuple[str, int, float, str]] = []
         self.driver: Driver | None = None
+        self.status = console.status("starting")
 
     def _noted(self, records) -> Iterator:
         for record in records:
@@ -210,6 +212,7 @@ class Demo:
     def produce(self, count: int) -> None:
         """Send the next records; all must be acknowledged."""
         started = time.monotonic()
+        self.progress(f"producing {count:,} records")
         report = self.pipeline.produce(islice(self.records, count))
         if report.failed:
             raise CourseError(
@@ -238,6 +241,7 @@ class Demo:
                 restarts += 1
                 self._restart(restarts, go_on=True)
             batches, loaded = patiently(self._ledger)
+            self.progress(f"streaming: {loaded:,} of {most:,} records merged; the driver will be killed after the second batch")
             if batches >= 2 or loaded >= most:
                 break
             if time.monotonic() > deadline:
@@ -245,6 +249,10 @@ class Demo:
             time.sleep(0.01)
         self.driver.kill()
         self.stage("streamed, then the driver was killed (SIGKILL)", loaded, started, f"{batches} batches merged")
+
+    def progress(self, text: str) -> None:
+        """Say how far the stage is, in a line that goes again; on a terminal only."""
+        self.status.update(text)
 
     def _ledger(self) -> tuple[int, int]:
         with self.pipeline.engine.connect() as connection:
@@ -263,6 +271,9 @@ class Demo:
                 self._restart(restarts, go_on=False)
             if time.monotonic() > deadline:
                 raise CourseError(f"the resumed driver did not end; look at {self.driver.log}")
+            self.progress(
+                f"streaming: {sum(batch['records'] for batch in told + self.driver.told):,} of {self.total - before:,} records merged since the restart"
+            )
             time.sleep(0.05)
         told += self.driver.told
         again = sum(batch["already_merged"] for batch in told)
@@ -280,6 +291,7 @@ class Demo:
     def reconcile(self):
         """The report, and the stage."""
         started = time.monotonic()
+        self.progress("reconciling")
         report = patiently(lambda: self.pipeline.reconcile(self.oracle))
         self.stage("reconciled", self.oracle.counts.read, started)
         return report
@@ -289,7 +301,7 @@ def run_demo(records, total: int):
     """All stages; the reconciliation's report and the stages."""
     demo = Demo(records, total)
     try:
-        with revived():
+        with revived(), demo.status:
             patiently(demo.start_clean)
             first = max(1, int(total * FIRST_PART))
             demo.produce(first)
@@ -338,7 +350,7 @@ def _records(events: int, seed: int, real_data: Path | None):
 
 @app.command()
 def demo(
-    events: Annotated[int, typer.Option(min=1, max=5_000_000, help="records to send")] = 5000,
+    events: Annotated[int, typer.Option(min=1, max=1_000_000, help="records to send")] = 5000,
     seed: Annotated[int, typer.Option(help="same seed, same records")] = 1,
     real_data: Annotated[Path | None, typer.Option(help="folder with the two council files, replayed as events")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="leave the services running")] = False,

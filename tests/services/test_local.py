@@ -188,6 +188,26 @@ def test_what_was_killed_comes_back_with_its_data(healthy_stack, run, victims):
     assert last_value(run) == b"kept"
 
 
+def test_a_service_that_dies_while_it_starts_is_started_once_more(healthy_stack, monkeypatch):
+    """A kill in the middle of `up` does not make it wait for the dead."""
+    faults.stop("mysql")
+    launched = []
+    start = processes.start
+
+    def start_and_kill(name, command):
+        process = start(name, command)
+        launched.append(name)
+        if len(launched) == 1:
+            process.kill()
+            process.wait(10)
+        return process
+
+    monkeypatch.setattr(processes, "start", start_and_kill)
+    local.up()
+    assert launched == ["mysql", "mysql"]
+    assert local.status()[2]["state"] == "ready"
+
+
 def test_a_paused_service_is_open_and_silent_until_it_is_resumed(healthy_stack):
     """SIGSTOP: the port is open, nobody answers; SIGCONT: all is as before."""
     faults.pause("mysql")

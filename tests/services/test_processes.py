@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -138,3 +139,10 @@ def test_a_full_disk_is_told_from_other_errors():
     assert disk_full(OSError(28, "No space left on device"))
     assert not disk_full(FileNotFoundError(2, "No such file"))
     assert not isinstance(OSError(28, ""), CourseError)
+
+
+def test_free_ports_lie_below_those_of_outgoing_connections():
+    """A client that retries can never be given the port of the service that it waits for."""
+    first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]) if sys.platform == "linux" else 49_152
+    ports = [processes.choose_port("kafka", None, None, set()) for _ in range(50)]
+    assert max(ports) < first_outgoing

@@ -12,6 +12,8 @@ help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## everything the course needs, once (virtual environment, jars, MySQL, .env)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
+	  { echo "error: $(PYTHON) is not Python 3.10 to 3.13; install one and name it, for example: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) services/bootstrap.py
 	@$(PY) -m services setup
 

@@ -190,10 +190,7 @@ def up(say: Callable[[str], None] = lambda text: None) -> dict[str, int]:
     with processes.locked("up", "starting or stopping services", wait_s=180):
         _check_room()
         downloads.require()
-        for name in NAMES:
-            _launch(SERVICES[name], say)
-        for name in NAMES:
-            _await(SERVICES[name], say)
+        _bring_up(NAMES, say)
         (state_dir() / "mysql" / "users.sql").unlink(missing_ok=True)
     return {name: running()[name]["port"] for name in NAMES}
 
@@ -201,8 +198,7 @@ def up(say: Callable[[str], None] = lambda text: None) -> dict[str, int]:
 def start(name: str) -> None:
     """Start one service (again) and wait until it is ready."""
     with processes.locked("up", "starting or stopping services", wait_s=180):
-        _launch(SERVICES[name], _unsaid)
-        _await(SERVICES[name], _unsaid)
+        _bring_up((name,), _unsaid)
 
 
 def _unsaid(text: str) -> None:
@@ -228,41 +224,64 @@ def _launch(service: Service, say) -> None:
     port = processes.choose_port(service.name, getattr(settings(), f"{service.name}_port"), last, others)
     write_atomically(state_dir() / "run" / "services.json", json.dumps({**noted, service.name: {"port": port}}))
     if service.name == "kafka":
-        _await(SERVICES["zookeeper"], say)
+        _await(SERVICES["zookeeper"])
         _wait_for_old_session(say)
     say(f"starting {service.name} on {LOOPBACK}:{port}")
     processes.start(service.name, service.command(port))
+
+
+def _bring_up(names: tuple[str, ...], say, attempts: int = 3) -> None:
+    """Launch services and wait until they are ready; if one dies meanwhile, whatever is missing is started again."""
+    for attempt in range(1, attempts + 1):
+        try:
+            for name in names:
+                _launch(SERVICES[name], say)
+            for name in names:
+                _await(SERVICES[name])
+            return
+        except StartFailed:
+            dead = [name for name in names if not alive(processes.find(name))]
+            if not dead or attempt == attempts:
+                raise
+            say(f"{', '.join(dead)} ended while the services started; starting again what is missing")
+
+
+def _there(client, node: str) -> bool:
+    """True if the znode is there, or if ZooKeeper does not say so in time."""
+    from kazoo.exceptions import KazooException
+
+    answer = client.exists_async(node)
+    try:
+        return answer.get(timeout=5) is not None
+    except (KazooException, client.handler.timeout_exception):
+        return True
 
 
 def _wait_for_old_session(say) -> None:
     """A broker that was killed keeps its znode until ZooKeeper ends its session; a new one may not start before."""
     from kazoo.client import KazooClient
 
+    zookeeper, node = processes.find("zookeeper"), f"/brokers/ids/{BROKER_ID}"
     client = KazooClient(hosts=settings().zookeeper_hosts, timeout=4)
-    client.start(timeout=15)
     try:
-        if client.exists(f"/brokers/ids/{BROKER_ID}"):
+        client.start_async()
+        # kazoo's own calls wait for ever when ZooKeeper dies under them; each look has a time-out, and a dead ZooKeeper ends the wait.
+        wait_until(lambda: client.connected, 15, "ZooKeeper does not take a session", zookeeper)
+        if _there(client, node):
             say("waiting until ZooKeeper has ended the session of the broker that died")
-            wait_until(lambda: not client.exists(f"/brokers/ids/{BROKER_ID}"), 4 * SESSION_TIMEOUT_MS / 1000, "the old broker's session in ZooKeeper")
+        wait_until(lambda: not _there(client, node), 4 * SESSION_TIMEOUT_MS / 1000, "the old broker's session in ZooKeeper", zookeeper)
     finally:
         client.stop()
         client.close()
 
 
-def _await(service: Service, say, again: bool = True) -> None:
-    """Wait until the service is ready; one that dies while it starts is started once more."""
+def _await(service: Service) -> None:
     port, process = running()[service.name]["port"], processes.find(service.name)
     log = processes.log_file(service.name)
-    try:
-        if process is None:
-            raise StartFailed(f"{service.name} on {LOOPBACK}:{port}: the process ended{processes.tail(log)}")
-        wait_until(lambda: service.ready(port), service.within_s, f"{service.name} on {LOOPBACK}:{port} is not ready", process, log)
-    except StartFailed:
-        if alive(process) or not again:
-            raise
-        say(f"{service.name} ended while it started; starting it once more")
-        _launch(service, say)
-        _await(service, say, again=False)
+    what = f"{service.name} on {LOOPBACK}:{port}"
+    if process is None:
+        raise StartFailed(f"{what}: the process ended{processes.tail(log)}")
+    wait_until(lambda: service.ready(port), service.within_s, f"{what} is not ready", process, log)
 
 
 def down(say: Callable[[str], None] = lambda text: None) -> None:

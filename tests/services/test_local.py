@@ -208,6 +208,24 @@ def test_a_service_that_dies_while_it_starts_is_started_once_more(healthy_stack,
     assert local.status()[2]["state"] == "ready"
 
 
+def test_zookeeper_dying_under_a_starting_broker_is_started_again(healthy_stack, monkeypatch):
+    """The wait for the old broker's session ends with ZooKeeper, and both come back."""
+    faults.kill("kafka")
+    there, looks = local._there, []
+
+    def look_then_kill(client, node):
+        looks.append(node)
+        if len(looks) == 1:
+            assert there(client, node)
+            faults.kill("zookeeper")
+            return True
+        return there(client, node)
+
+    monkeypatch.setattr(local, "_there", look_then_kill)
+    local.up()
+    assert [row["state"] for row in local.status()] == ["ready"] * 3
+
+
 def test_a_paused_service_is_open_and_silent_until_it_is_resumed(healthy_stack):
     """SIGSTOP: the port is open, nobody answers; SIGCONT: all is as before."""
     faults.pause("mysql")

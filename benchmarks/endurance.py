@@ -32,12 +32,12 @@ def start(events: int, seed: int) -> subprocess.Popen:
 
 
 def drivers() -> list[psutil.Process]:
-    """The Python and Java processes of the running driver."""
+    """The Python and Java processes of the running driver, Python first."""
     found = []
     for process in processes.strays():
         try:
-            if process.environ().get("ACCIDENT_LABS_PROCESS") in ("demo-driver", "spark"):
-                found.append(process)
+            if process.environ().get("ACCIDENT_LABS_PROCESS") == "demo-driver":
+                found += [process, *process.children(recursive=True)]
         except psutil.Error:
             continue
     return found

@@ -294,7 +294,7 @@ def down(say: Callable[[str], None] = lambda text: None) -> None:
                 processes.end(process)
             processes.pid_file(name).unlink(missing_ok=True)
         for lost in processes.strays():
-            say(f"stopping {lost.name()} (pid {lost.pid}), left behind by an earlier run")
+            say(f"stopping process {lost.pid}, left behind by an earlier run")
             processes.end(lost)
 
 

@@ -103,12 +103,15 @@ def find(name: str) -> psutil.Process | None:
         process = psutil.Process(noted["pid"])
         same = abs(process.create_time() - noted["created"]) < 0.01
     except (FileNotFoundError, ValueError, KeyError, psutil.Error):
-        return next((lost for lost in strays() if lost.environ().get("ACCIDENT_LABS_PROCESS") == name), None)
+        return next((lost for lost in strays() if _name(lost) == name), None)
     return process if same and alive(process) else None
 
 
 def strays() -> list[psutil.Process]:
-    """Every running process that carries this checkout's mark, whoever wrote down its pid."""
+    """Every running service or driver that carries this checkout's mark, whoever wrote down its pid.
+
+    A Spark JVM is none: it belongs to the Python process that holds its leash, a notebook perhaps, and ends with it.
+    """
     mine, found = str(state_dir()), []
     for process in psutil.process_iter():
         try:
@@ -116,7 +119,14 @@ def strays() -> list[psutil.Process]:
                 found.append(process)
         except psutil.Error:
             continue
-    return found
+    return [process for process in found if _name(process) != "spark"]
+
+
+def _name(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get("ACCIDENT_LABS_PROCESS")
+    except psutil.Error:
+        return None
 
 
 def end(process: psutil.Process, patience_s: float = 30) -> None:

@@ -63,8 +63,18 @@ def _epoch_seconds(event_time: str) -> int:
 # %% [markdown]
 # ## 03.1 A topic on purpose
 #
-# Our broker creates no topic by itself: a typing mistake must not become a topic. And accidents of 2018 are old on the day they arrive: with the default retention of
-# seven days the broker would throw them away within minutes. `retention.ms=-1` keeps them.
+# Our broker creates no topic by itself: a typing mistake must not become a topic. And our records carry the time of the accident as their time, which may be years ago.
+# The broker believes it, and that has three costs, each measured on Kafka 3.9:
+#
+# - With the default retention of seven days, records of 2018 are thrown away within minutes. `retention.ms=-1` keeps them.
+# - A segment holds one week of record time, so nearly every batch starts a new file.
+# - After a crash the broker forgets a producer whose last record is older than a day. Its retries are then taken for new records: in 6 of 12 crashes, 88 to 457 of 4,000 records
+#   were there twice, although the producer is idempotent.
+#
+# `message.timestamp.type=LogAppendTime` lets the broker write its own time instead, and all three are gone (12 of 12 crashes: each record once). The time of the accident is in the event.
+
+# %% tags=["given"]
+TOPIC_CONFIGS = {"retention.ms": "-1", "message.timestamp.type": "LogAppendTime"}
 
 
 # %% tags=["answer"]

@@ -99,7 +99,7 @@ class Pipeline:
         """Create the topics and the warehouse where they are missing."""
         admin = KafkaAdminClient(bootstrap_servers=self.settings.kafka_bootstrap)
         for topic in (self.settings.topic, self.settings.dead_letter_topic):
-            produce.ensure_topic(admin, topic, self.settings.kafka_partitions, {"retention.ms": "-1"})
+            produce.ensure_topic(admin, topic, self.settings.kafka_partitions, produce.TOPIC_CONFIGS)
         admin.close()
         warehouse.create_warehouse(sa.create_engine(self.settings.mysql_url("admin")), warehouse.build_metadata())
 

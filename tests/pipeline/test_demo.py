@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from services import local, processes
@@ -30,11 +29,7 @@ def test_a_killed_and_resumed_run_reconciles(stack):
     assert answer.stdout.count("│ true │") >= 15
     assert "then the driver was killed (SIGKILL)" in answer.stdout
     assert all(row["state"] == "ready" for row in local.status())
-    assert {process.pid for process in processes.strays()} == {processes.find(name).pid for name in local.NAMES} | _own_jvm()
-
-
-def _own_jvm() -> set[int]:
-    return {child.pid for child in psutil.Process().children(recursive=True) if child.pid in {p.pid for p in processes.strays()}}
+    assert {process.pid for process in processes.strays()} == {processes.find(name).pid for name in local.NAMES}
 
 
 def test_an_interrupted_run_leaves_no_driver_and_the_next_one_starts_clean(stack):

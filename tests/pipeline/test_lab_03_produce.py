@@ -3,7 +3,7 @@
 from itertools import islice
 
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 
 from datasets.events import accidents, live_records
 from grading.notebook import earlier
@@ -69,9 +69,13 @@ def test_one_bad_event_is_reported_and_the_others_arrive(run, topic):
     assert {key for key, _ in report.failed} == {events[10]["Police_ref"].encode(), events[20]["Police_ref"].encode()}
 
 
-def test_a_broker_that_dies_under_way_costs_no_acknowledged_record(healthy_stack, run, topic):
+@pytest.mark.parametrize("crash", [1, 2])
+def test_a_broker_that_dies_under_way_costs_no_acknowledged_record(healthy_stack, run, crash):
     """SIGKILL in mid-send, then start: each acknowledged record is in the log exactly once, in order per key."""
-    sent = list(live_records(seed=7, n=4000))
+    admin, topic = KafkaAdminClient(bootstrap_servers=run.kafka_bootstrap), run.topic
+    lab.ensure_topic(admin, topic, 6, lab.TOPIC_CONFIGS)
+    admin.close()
+    sent = list(live_records(seed=7 + crash, n=4000))
 
     def fragile():
         for number, record in enumerate(sent):
@@ -82,7 +86,20 @@ def test_a_broker_that_dies_under_way_costs_no_acknowledged_record(healthy_stack
 
     report = lab.send_all(lab.build_producer(run.kafka_bootstrap), topic, fragile())
     assert (report.acknowledged, report.failed) == (4000, [])
-    assert sorted((r.key or b"", r.value or b"") for r in read(run, 4000)) == sorted((r.key or b"", r.value or b"") for r in sent)
+    got = read(run, 4000)
+    assert sorted((r.key or b"", r.value or b"") for r in got) == sorted((r.key or b"", r.value or b"") for r in sent)
+    for key in {record.key for record in sent} - {None}:
+        assert [record.value for record in got if record.key == key] == [record.value for record in sent if record.key == key]
+    assert records_in(run) == 4000
+
+
+def records_in(settings) -> int:
+    """How many records the topic holds, by the broker's own offsets."""
+    consumer = KafkaConsumer(bootstrap_servers=settings.kafka_bootstrap)
+    try:
+        return sum(consumer.end_offsets([TopicPartition(settings.topic, number) for number in range(6)]).values())
+    finally:
+        consumer.close()
 
 
 def test_no_broker_is_an_error_within_the_time_out():

@@ -26,8 +26,9 @@ def test_a_session_is_quiet_in_utc_and_on_loopback(spark):
     """No UI, four shuffle partitions, no socket that another machine could reach."""
     assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
     assert spark.conf.get("spark.sql.shuffle.partitions") == "4"
-    jvm = psutil.Process().children(recursive=True)
-    listening = [c.laddr.ip.removeprefix("::ffff:") for child in jvm for c in child.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    listening = [
+        c.laddr.ip.removeprefix("::ffff:") for child in living_children() for c in child.net_connections("inet") if c.status == psutil.CONN_LISTEN
+    ]
     assert set(listening) == {"127.0.0.1"}
 
 
@@ -47,8 +48,13 @@ def test_the_session_uses_the_class_archive(spark):
     """The archive is there, and the running JVM was given it."""
     path = spark_archive()
     assert path.exists()
-    commands = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    commands = [" ".join(child.cmdline()) for child in living_children()]
     assert any(str(path) in command for command in commands)
+
+
+def living_children() -> list[psutil.Process]:
+    """The running child processes; services that other tests killed may still be there as zombies."""
+    return [child for child in psutil.Process().children(recursive=True) if processes.alive(child)]
 
 
 def spark_archive() -> Path:

@@ -208,13 +208,15 @@ def _follow(command: list, item: re.Pattern, total: int, log: Path, say: Say, so
 
 
 def _why(output: str, source: str, log: Path) -> str:
-    if re.search(r"No space left on device", output):
+    if re.search(r"No space left on device|enough free space", output):
         return f"the disk is full while fetching from {source}; free some space in {cache_dir()}, then run make setup again"
     if re.search(
         r"UnknownHost|resolv|Unable to connect|Could not connect|Connection (refused|timed out)|Network is unreachable|ConnectException|SSLHandshake",
         output,
     ):
         return f"{source} cannot be reached; check the network (behind a proxy: HTTPS_PROXY), then run make setup again (details: {log})"
+    if re.search(r"Hash Sum mismatch|unexpected size|NO_PUBKEY|is not signed|BADSIG|GPG error", output):
+        return f"{source} gave a file whose checksum or signature is wrong; nothing of it was used: run make setup again (details: {log})"
     return f"fetching from {source} failed; details: {log}; then run make setup again"
 
 

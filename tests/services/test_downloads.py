@@ -170,3 +170,25 @@ def test_two_set_ups_of_one_cache_do_not_meet(tmp_path):
         holder.communicate()
     assert answer.returncode == 1
     assert answer.stderr.strip() == f"error: another set-up is filling {tmp_path}; wait until it ends, then run this again"
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        ("E: You don't have enough free space in /cache/archives/.", "the disk is full while fetching from the package archive; free some space in"),
+        (
+            "E: Failed to fetch file  Hash Sum mismatch",
+            "the package archive gave a file whose checksum or signature is wrong; nothing of it was used",
+        ),
+        (
+            "E: GPG error: InRelease: NO_PUBKEY 6ED0E7B82643E131",
+            "the package archive gave a file whose checksum or signature is wrong; nothing of it was used",
+        ),
+        ("Could not resolve 'mirror'", "the package archive cannot be reached; check the network"),
+        ("E: something else", "fetching from the package archive failed; details: "),
+    ],
+    ids=["full disk", "wrong checksum", "unknown signature", "no network", "anything else"],
+)
+def test_what_apt_says_in_many_lines_is_one_sentence(output, sentence):
+    """With the cure, or the place of the details."""
+    assert downloads._why(output, "the package archive", Path("apt.log")).startswith(sentence)

@@ -2,11 +2,14 @@
 PYTHON ?= python3
 DEMO_EVENTS ?= 5000
 REAL_DATA ?=
+PER_SECOND ?= 20
+PORT ?=
+SIZES ?= 10000 100000 1000000
 SEED ?= 1
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE = 1
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status doctor reset test lint bench endurance pins ready
+.PHONY: help setup demo live up down status doctor reset test lint bench endurance pins ready
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,8 +20,11 @@ setup: ## everything the course needs, once (virtual environment, jars, MySQL, .
 	@$(PYTHON) services/bootstrap.py
 	@$(PY) -m services setup
 
-demo: setup ## stream accidents through the whole pipeline, kill it in mid-run, resume, reconcile (DEMO_EVENTS=5000 SEED=1 REAL_DATA=dir)
+demo: setup ## stream and yearly files into one warehouse, with a kill in mid-run; reconcile; demo.html (DEMO_EVENTS=5000 SEED=1 REAL_DATA=dir BATCH_ENGINE=spark)
 	@$(PY) -m solutions.demo demo --events "$(DEMO_EVENTS)" --seed "$(SEED)" $(if $(REAL_DATA),--real-data "$(REAL_DATA)")
+
+live: setup ## simulator, stream and a page that refreshes by itself, until Ctrl-C (PER_SECOND=20 PORT=8501)
+	@$(PY) -m solutions.live live --per-second "$(PER_SECOND)" --seed "$(SEED)" $(if $(PORT),--port "$(PORT)")
 
 up: setup ## start ZooKeeper, Kafka and MySQL
 	@$(PY) -m services up
@@ -41,8 +47,9 @@ test: setup ## the tests, on real local services
 lint: setup ## ruff
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
-bench: setup ## Spark's start against pyspark's own, as a ratio
+bench: setup ## ratios: Spark's start against pyspark's own; exactly once against a bare append and the naive way (about 15 minutes)
 	@$(PY) -m benchmarks.spark_start
+	@$(PY) -m benchmarks.throughput $(foreach size,$(SIZES),--sizes $(size))
 
 endurance: setup ## ten demos, in each of which everything is killed once (about ten minutes)
 	@$(PY) -m benchmarks.endurance

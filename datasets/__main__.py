@@ -2,6 +2,7 @@
 
 Prints one JSON object a line for each Kafka record: {"key": text or null, "timestamp_ms": integer, "value":
 text or null}; a value that is not UTF-8 comes as "value_base64" instead. It sends nothing anywhere.
+The yearly files: python -m datasets yearly --rows 400 --seed 1 datasets/yearly
 """
 
 import base64
@@ -21,6 +22,7 @@ import typer
 
 from datasets.events import Record, live_records
 from datasets.oracle import Oracle
+from datasets.yearly import LIVE_RECORDS, SHARE, YEARS, written_files
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -52,6 +54,20 @@ def events(
         with _target(truth) as file:
             json.dump(_truth(oracle), file, indent=2)
             file.write("\n")
+
+
+@app.command()
+def yearly(
+    out: Annotated[Path, typer.Argument(help="Folder for the files; made if it is not there.")],
+    rows: Annotated[int, typer.Option(help="Rows for each year.")] = 400,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes; that of the live stream.")] = 1,
+    live_records: Annotated[int, typer.Option(help="So many records of the live stream overlap with 2019.")] = LIVE_RECORDS,
+    share: Annotated[float, typer.Option(help="Share of the rows of 2019 that the live stream has too.")] = SHARE,
+) -> None:
+    """Writes the yearly files of 2018 to 2021, each with its truth beside it."""
+    files = len(YEARS) + 1  # one year has a corrected file
+    for path, truth in _watched(written_files(out, rows, seed, live_records, share), files, "files"):
+        print(f"{path}: {truth['rows']:,} rows, {truth['good']:,} of them good")
 
 
 def _check_targets(*paths: Path | None) -> None:
@@ -106,14 +122,14 @@ def _truth(oracle: Oracle) -> dict:
     }
 
 
-def _watched(records: Iterable[Record], total: int | None) -> Iterator[Record]:
-    """The records, with progress on standard error where a person may look at it."""
+def _watched(items: Iterable, total: int | None, what: str = "records") -> Iterator:
+    """The items, with progress on standard error where a person may look at it."""
     if not sys.stderr.isatty():
-        return iter(records)
+        return iter(items)
     from rich.console import Console
     from rich.progress import track
 
-    return iter(track(records, "records", total=total, console=Console(stderr=True), transient=True))
+    return iter(track(items, what, total=total, console=Console(stderr=True), transient=True))
 
 
 @contextmanager

@@ -33,8 +33,13 @@ def council_events(folder: str | Path) -> Iterator[dict]:
     Raises ValueError for a missing folder, file or column, for a file that cannot be read, and for a cell
     that is no date, time or number.
     """
-    events = [_checked(row, name) for name in FILES for row in _rows(Path(folder), name)]
+    events = [event for rows in council_files(folder).values() for event in rows]
     return iter(sorted(events, key=lambda event: (event["event_time"], event["Police_ref"])))
+
+
+def council_files(folder: str | Path) -> dict[Path, list[dict]]:
+    """Each of the two files with its accidents as events, in the file's order; errors as in council_events."""
+    return {Path(folder) / name: [_checked(row, name) for row in _rows(Path(folder), name)] for name in FILES}
 
 
 def council_records(folder: str | Path, seed: int, rates: Rates = USUAL_RATES) -> Iterator[Record]:

@@ -143,3 +143,18 @@ REASONS: tuple[tuple[str, str], ...] = (
     ("wrong_id", "event_id is not the uuid5 of police reference and revision."),
 )
 """Why a record is a dead letter: (code, meaning), judged in this order; the first that holds counts."""
+
+FILE_REASONS: tuple[tuple[str, str], ...] = (
+    ("missing_field", "A required cell is empty: null, no text, or not there at all. Required are the 21 columns that become fields."),
+    ("malformed", 'A number was wanted and the cell is not a whole number; "3.0", as Excel writes a 3, is one.'),
+    (
+        "bad_time",
+        "Date is not a real day as yyyymmdd, or Time is not a real minute (24:00 is none), or the time lies in the hour that spring "
+        "skips in Europe/London.",
+    ),
+    ("bad_label", "After its code is stripped, a text with a list of labels holds none of them, letter for letter."),
+    ("out_of_range", "A number is outside its range or list, Police_ref is not eight digits, or Location does not fit."),
+    ("impossible", "Children + OAPs > Casualties, or Pedestrian > Casualties, or Cycles + P2W > Vehicles."),
+    ("repeated", "Its Police_ref stands in an earlier good row of the same file."),
+)
+"""Why a row of a yearly file can never be a fact: (code, meaning), judged in this order; the first that holds counts."""

@@ -208,7 +208,7 @@ _FACT = Table(
         Column("incident_key", "BIGINT", "surrogate key", auto=True),
         Column("police_ref", f"CHAR(8) {_ASCII}", "police reference: two digits of the year, six running"),
         Column("event_id", f"CHAR(36) {_ASCII}", "uuid5 of police reference and revision"),
-        Column("revision", "SMALLINT", "the revision in force, 1 or more"),
+        Column("revision", "SMALLINT", "the revision in force, 1 or more; of a yearly file always 1, its issue is in file_ledger"),
         Column("source", "VARCHAR(6)", "'stream' or 'file'"),
         Column("event_time_utc", "DATETIME", "moment of the accident", "UTC"),
         Column("event_time_local", "DATETIME", "the same moment on the wall clock", "Europe/London"),
@@ -304,7 +304,7 @@ _STAGING = Table(
         Column(
             "outcome",
             "VARCHAR(9)",
-            "inserted, updated, stale, duplicate or dead; NULL until merged",
+            "inserted, updated, stale, duplicate or dead; until merged: inserted or dead",
             nullable=True,
         ),
         Column("is_fact", "TINYINT", "1 where the merge writes this row as the accident's fact", nullable=True),
@@ -313,7 +313,81 @@ _STAGING = Table(
     natural_key=("query_id", "batch_id", "kafka_partition", "kafka_offset"),
 )
 
-TABLES: dict[str, Table] = {table.name: table for table in (*DIMENSIONS, _FACT, _REJECTS, _LEDGER, _STAGING)}
+_FILE = Column("fingerprint", f"CHAR(64) {_ASCII}", "SHA-256 of the file's bytes, in hexadecimal")
+_LINE = Column("line", "INT UNSIGNED", "number of the record in the file, from 1")
+
+_FILE_LEDGER = Table(
+    "file_ledger",
+    "one row = one yearly file that is loaded; inserted, updated, unchanged and rejected add up to records_read",
+    (
+        _FILE,
+        Column("file_name", "VARCHAR(255)", "its name when it was loaded"),
+        Column("year", "SMALLINT", "the one year that it holds"),
+        Column("issue", "SMALLINT", "1 for the first issue of a year, higher for each corrected one"),
+        Column("records_read", "INT UNSIGNED", "records in the file", "records"),
+        Column("inserted", "INT UNSIGNED", "accidents that had no fact", "records"),
+        Column("updated", "INT UNSIGNED", "facts that the file changed or verified for the first time", "records"),
+        Column("unchanged", "INT UNSIGNED", "facts that held it all already", "records"),
+        Column("rejected", "INT UNSIGNED", "records that can be no fact", "records"),
+        Column("loaded_at_utc", "DATETIME(6)", "when it was loaded", "UTC"),
+    ),
+    primary_key=("fingerprint",),
+    natural_key=("fingerprint",),
+    indexes=(Index("ix_file_ledger_year", ("year",)),),
+)
+
+_FILE_REJECTS = Table(
+    "file_rejects",
+    "one row = one record of a yearly file that can be no fact",
+    (
+        _FILE,
+        _LINE,
+        Column("police_ref", f"VARCHAR(255) {_EXACT}", "as it stands in the file"),
+        Column("reason", "VARCHAR(20)", "code of schema.FILE_REASONS"),
+        Column("raw", f"LONGTEXT {_EXACT}", "the record's cells as JSON"),
+    ),
+    primary_key=("fingerprint", "line"),
+    natural_key=("fingerprint", "line"),
+    indexes=(Index("ix_file_rejects_reason", ("reason",)),),
+)
+
+_FILE_STAGING = Table(
+    "stg_collision",
+    "one row = one good record of a yearly file that waits to be merged",
+    (
+        _FILE,
+        _LINE,
+        _staged(_FACT.column("police_ref")),
+        _staged(_FACT.column("event_id")),
+        _staged(_FACT.column("revision")),
+        _staged(_FACT.column("event_time_utc"), "CHAR(19)"),
+        _staged(_FACT.column("event_time_local"), "CHAR(19)"),
+        *(column for table in DIMENSIONS for column in _staged_dimension(table)),
+        *(_staged(column) for column in _COUNTS),
+    ),
+    primary_key=("fingerprint", "line"),
+    natural_key=("fingerprint", "line"),
+)
+
+_WINDOW = Table(
+    "agg_incident_window",
+    "one row = one severity and local authority in one event-time window; counted from valid first revisions of the stream, each event id once",
+    (
+        Column("window_start_utc", "DATETIME", "first moment of the window", "UTC"),
+        Column("window_end_utc", "DATETIME", "first moment after the window", "UTC"),
+        Column("severity", "VARCHAR(20)", "the worst injury of the accident"),
+        Column("local_authority", "CHAR(9)", "GSS code"),
+        Column("incidents", "INT UNSIGNED", "accidents", "accidents"),
+        Column("casualties", "INT UNSIGNED", "people hurt", "people"),
+        Column("updated_at_utc", "DATETIME(6)", "when the stream last changed the row", "UTC"),
+    ),
+    primary_key=("window_start_utc", "window_end_utc", "severity", "local_authority"),
+    natural_key=("window_start_utc", "window_end_utc", "severity", "local_authority"),
+)
+
+TABLES: dict[str, Table] = {
+    table.name: table for table in (*DIMENSIONS, _FACT, _REJECTS, _LEDGER, _STAGING, _FILE_LEDGER, _FILE_REJECTS, _FILE_STAGING, _WINDOW)
+}
 """Every table by name, in an order in which they can be created."""
 
 EVENT_TO_STAR: dict[str, str] = {

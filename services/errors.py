@@ -34,9 +34,9 @@ class AlreadyRunning(CourseError):
     """Another process of this checkout holds a lock."""
 
 
-def disk_full(error: OSError) -> bool:
+def disk_full(error: Exception) -> bool:
     """True if the error says that a disk or a quota is full."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class Stopped(BaseException):

@@ -92,7 +92,7 @@ def mysql_command(port: int) -> list:
         "--character-set-server=utf8mb4",
         "--collation-server=utf8mb4_0900_ai_ci",
         "--sql-mode=STRICT_TRANS_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION",
-        "--innodb-buffer-pool-size=256M",
+        "--innodb-buffer-pool-size=512M",
         "--innodb-redo-log-capacity=256M",
         "--log-error-verbosity=2",
     ]
@@ -301,7 +301,7 @@ def down(say: Callable[[str], None] = lambda text: None) -> None:
 def reset(say: Callable[[str], None] = lambda text: None) -> None:
     """Stop everything and drop all topics, databases, logs and checkpoints of this checkout."""
     down(say)
-    for part in ("kafka", "zookeeper", "mysql", "conf", "log", "demo"):
+    for part in ("kafka", "zookeeper", "mysql", "conf", "log", "demo", "live"):
         shutil.rmtree(state_dir() / part, ignore_errors=True)
     (state_dir() / "run" / "services.json").unlink(missing_ok=True)
 

@@ -53,11 +53,19 @@ class Settings(BaseSettings):
     topic: str = "raw_accidents"
     checkpoint: Path | None = None
     max_offsets_per_trigger: int = 10_000
+    window: str = Field("1 hour", description="length of the event-time windows")
+    watermark_delay: str = Field("2 hours", description="how far the watermark stays behind the latest event time")
+    batch_engine: str = Field("pandas", pattern="^(pandas|spark)$", description="what cleans the yearly files")
 
     @property
     def dead_letter_topic(self) -> str:
         """Where records go that can never become a fact."""
         return f"{self.topic}.dead"
+
+    @property
+    def mart(self) -> str:
+        """The schema of the warehouse's views, the only thing that bi_reader may read."""
+        return f"mart_{self.database}"
 
     @property
     def kafka_bootstrap(self) -> str:

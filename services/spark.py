@@ -136,6 +136,13 @@ def _log_configuration() -> Path:
     return Path(__file__).with_name("log4j2.properties")
 
 
+def running_jvm():
+    """The JVM of this process as psutil.Process, or None; for those who watch its memory."""
+    import psutil
+
+    return psutil.Process(_jvm.pid) if _jvm is not None and _jvm.poll() is None else None
+
+
 def stop_jvm() -> None:
     """Let go of the leash and wait until the JVM has ended."""
     global _jvm

@@ -69,3 +69,14 @@ def spark():
     import services
 
     return services.spark_session()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The council's files: the folder REAL_DATA, else shared/data beside the repository, else a skip."""
+    named = os.environ.get("REAL_DATA")
+    folders = ([Path(named)] if named else []) + [Path(__file__).resolve().parents[2] / "shared" / "data"]
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    pytest.skip("the council's files are not here: set REAL_DATA to the folder that holds them")

@@ -17,12 +17,15 @@
 # `events → producer → topic (6 partitions)` · needs Kafka
 
 # %% tags=["imports"]
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 from datasets.events import Record
 from grading.notebook import earlier
@@ -87,12 +90,15 @@ def ensure_topic(admin, name: str, partitions: int = 6, configs: dict[str, str] 
 
     Raises:
         ValueError: the topic is there with another number of partitions. More partitions would send a key elsewhere than before.
+        KafkaError: the broker does not say so far how many it has, as just after a restart; ask again.
     """
     try:
         admin.create_topics({name: {"num_partitions": partitions, "replication_factor": 1, "configs": configs or {}}})
         return True
     except TopicAlreadyExistsError:
         found = len(admin.describe_topics([name])[0]["partitions"])
+        if not found:
+            raise UnknownTopicOrPartitionError(f"topic {name} is there, but the broker does not know its partitions yet") from None
         if found != partitions:
             raise ValueError(f"topic {name} has {found} partitions, not {partitions}; a topic keeps its number: choose another name") from None
         return False
@@ -153,3 +159,35 @@ def send_all(producer: KafkaProducer, topic: str, events: Iterable[dict | Record
 
 def _key(event: dict | Record) -> bytes | None:
     return event.key if isinstance(event, Record) else str(event.get("Police_ref")).encode()
+
+
+# %% [markdown]
+# ## 03.4 A steady stream
+#
+# Live data does not come all at once. The simulator sends so many events a second, until it is told to stop.
+
+
+# %% tags=["answer"]
+def run_simulator(producer: KafkaProducer, topic: str, events: Iterable[dict | Record], per_second: float, stop: threading.Event) -> SendReport:
+    """Send events at a steady rate, in slices of a tenth of a second, until they end or `stop` is set; what was sent is then acknowledged or reported.
+
+    Args:
+        per_second: events a second, more than 0.
+    """
+    report, started, coming = SendReport(), time.monotonic(), iter(events)
+    sent = 0
+    while not stop.is_set():
+        due = int((time.monotonic() - started) * per_second) - sent
+        part = send_all(producer, topic, islice(coming, due))
+        _add(report, part)
+        sent += part.acknowledged + len(part.failed)
+        if due and not part.acknowledged + len(part.failed):
+            break
+        stop.wait(0.1)
+    return report
+
+
+def _add(report: SendReport, part: SendReport) -> None:
+    report.acknowledged += part.acknowledged
+    report.partitions += part.partitions
+    report.failed += part.failed

@@ -88,7 +88,7 @@ def kafka_record() -> list[Column]:
 
 
 def operations_tables(metadata: MetaData) -> None:
-    """rejects, load_ledger and stg_record: the tables around the star that make a load safe to repeat (labs 07 and 10 use them)."""
+    """rejects, load_ledger and stg_record: the tables around the star that make a stream safe to repeat (lab 10 uses them)."""
     Table(
         "rejects", metadata, *kafka_place(), *kafka_record(), required("kafka_timestamp_ms", BIG), required("reason", text(20)),
         required("query_id", code(36)), required("batch_id", BIG), required("rejected_at_utc", MICROSECONDS),
@@ -101,14 +101,51 @@ def operations_tables(metadata: MetaData) -> None:
     )  # fmt: skip
     Table(
         "stg_record", metadata, required("query_id", code(36)), required("batch_id", BIG), *kafka_place(), *kafka_record(),
-        Column("kafka_timestamp_ms", BIG), Column("reason", text(20)), Column("police_ref", code(8)), Column("event_id", code(36)),
-        Column("revision", SMALL), Column("event_time_utc", mysql.CHAR(19)), Column("event_time_local", mysql.CHAR(19)), Column("date_key", INTEGER),
-        Column("time_key", INTEGER), Column("location_hash", HASH), Column("easting", INTEGER), Column("northing", INTEGER),
-        Column("location", exact_text(255)), Column("local_authority", mysql.CHAR(9)), Column("severity_hash", HASH), Column("severity", text(20)),
-        Column("road_condition_hash", HASH), Column("road_condition", text(60)), Column("weather", text(60)), Column("visibility", text(60)),
-        Column("speed_limit_mph", SMALL), Column("crossing_hash", HASH), Column("crossing_facility", text(60)), Column("crossing_control", text(60)),
-        *(Column(name, COUNT) for name in COUNTS), Column("extra_fields", mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin")),
-        Column("outcome", text(9)), Column("is_fact", TINY), sa.PrimaryKeyConstraint("query_id", "batch_id", "kafka_partition", "kafka_offset"),
+        Column("kafka_timestamp_ms", BIG), Column("reason", text(20)), *staged_star(),
+        Column("extra_fields", mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin")), Column("outcome", text(9)), Column("is_fact", TINY),
+        sa.PrimaryKeyConstraint("query_id", "batch_id", "kafka_partition", "kafka_offset"),
+    )  # fmt: skip
+
+
+def staged_star() -> list[Column]:
+    """A fact and the members of its dimensions, as staging holds them: nothing is required of a record that is not yet judged."""
+    return [
+        Column("police_ref", code(8)), Column("event_id", code(36)), Column("revision", SMALL), Column("event_time_utc", mysql.CHAR(19)),
+        Column("event_time_local", mysql.CHAR(19)), Column("date_key", INTEGER), Column("time_key", INTEGER), Column("location_hash", HASH),
+        Column("easting", INTEGER), Column("northing", INTEGER), Column("location", exact_text(255)), Column("local_authority", mysql.CHAR(9)),
+        Column("severity_hash", HASH), Column("severity", text(20)), Column("road_condition_hash", HASH), Column("road_condition", text(60)),
+        Column("weather", text(60)), Column("visibility", text(60)), Column("speed_limit_mph", SMALL), Column("crossing_hash", HASH),
+        Column("crossing_facility", text(60)), Column("crossing_control", text(60)), *(Column(name, COUNT) for name in COUNTS),
+    ]  # fmt: skip
+
+
+def file_line() -> list[Column]:
+    """Which record of which file."""
+    return [required("fingerprint", code(64)), required("line", UNSIGNED)]
+
+
+def file_tables(metadata: MetaData) -> None:
+    """file_ledger, file_rejects and stg_collision: the tables that make the load of a yearly file safe to repeat (lab 07 uses them)."""
+    Table(
+        "file_ledger", metadata, required("fingerprint", code(64)), required("file_name", text(255)), required("year", SMALL), required("issue", SMALL),
+        *(required(name, UNSIGNED) for name in ("records_read", "inserted", "updated", "unchanged", "rejected")),
+        required("loaded_at_utc", MICROSECONDS), sa.PrimaryKeyConstraint("fingerprint"), Index("ix_file_ledger_year", "year"),
+    )  # fmt: skip
+    Table(
+        "file_rejects", metadata, *file_line(), required("police_ref", exact_text(255)), required("reason", text(20)),
+        required("raw", mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin")), sa.PrimaryKeyConstraint("fingerprint", "line"),
+        Index("ix_file_rejects_reason", "reason"),
+    )  # fmt: skip
+    Table("stg_collision", metadata, *file_line(), *staged_star(), sa.PrimaryKeyConstraint("fingerprint", "line"))
+
+
+def window_table(metadata: MetaData) -> None:
+    """agg_incident_window: what the stream counts in event-time windows (lab 09 uses it)."""
+    moments = ("window_start_utc", "window_end_utc")
+    Table(
+        "agg_incident_window", metadata, *(required(name, mysql.DATETIME) for name in moments), required("severity", text(20)),
+        required("local_authority", mysql.CHAR(9)), required("incidents", UNSIGNED), required("casualties", UNSIGNED), required("updated_at_utc", MICROSECONDS),
+        sa.PrimaryKeyConstraint(*moments, "severity", "local_authority"),
     )  # fmt: skip
 
 
@@ -121,9 +158,9 @@ def operations_tables(metadata: MetaData) -> None:
 
 # %% tags=["answer"]
 def build_metadata() -> MetaData:
-    """The ten tables of the warehouse; see datasets/star.py for every column, type, key and index.
+    """The fourteen tables of the warehouse; see datasets/star.py for every column, type, key and index.
 
-    Written here: dim_severity, dim_road_condition, dim_crossing and fact_incident. Given: the other six.
+    Written here: dim_severity, dim_road_condition, dim_crossing and fact_incident. Given: the other ten.
     """
     metadata = MetaData()
     calendar_tables(metadata)
@@ -142,6 +179,8 @@ def build_metadata() -> MetaData:
     )  # fmt: skip
     _fact(metadata)
     operations_tables(metadata)
+    file_tables(metadata)
+    window_table(metadata)
     return metadata
 
 

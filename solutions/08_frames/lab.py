@@ -12,19 +12,24 @@
 # %% [markdown]
 # # 08 · The same cleaning on Spark
 #
-# **Afterwards you can** turn raw Kafka records into rows of which each ends in exactly one place: among the good ones, or among the dead letters with its reason.
+# **Afterwards you can** turn raw Kafka records into rows of which each ends in exactly one place: among the good ones, or among the dead letters with its reason. And you clean the yearly files of
+# lab 05 once more, many years at a time, into the same warehouse.
 #
-# `raw records → parse → split_valid → enrich` · needs Spark
+# `raw records → parse → split_valid → enrich` · `yearly files → read → conform → staging` · needs Spark
 
 # %% tags=["imports"]
+from collections.abc import Iterator
 from functools import reduce
+from pathlib import Path
 
-from pyspark.sql import Column, DataFrame
+import sqlalchemy as sa
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from datasets.schema import EVENT_FIELDS, NAMESPACE, SCHEMA_VERSION, TIME_ZONE
 from datasets.star import EVENT_TO_STAR
+from grading.notebook import earlier
 
 # %% [markdown]
 # ## 08.1 What an event looks like to Spark
@@ -148,6 +153,22 @@ def outside(name: str) -> list[Column]:
     return low + high + ([~F.col(name).isin(*field.values)] if field.values else [])
 
 
+def impossible() -> Column:
+    """True if an accident counts more people or vehicles of a kind than it has."""
+    return any_of(
+        [
+            F.col("Children") + F.col("OAPs") > F.col("Casualties"),
+            F.col("Pedestrian") > F.col("Casualties"),
+            F.col("Cycles") + F.col("P2W") > F.col("Vehicles"),
+        ]
+    )
+
+
+def first_reason(judgements: dict[str, Column]) -> Column:
+    """The first reason whose condition is true, or NULL."""
+    return F.coalesce(*(F.when(condition, F.lit(reason)) for reason, condition in judgements.items()))
+
+
 # %% tags=["answer"]
 def judge(events: DataFrame) -> DataFrame:
     """The same rows with one more column: reason, a code of datasets.schema.REASONS, or NULL where the event is good.
@@ -181,16 +202,10 @@ def _reason() -> Column:
         "bad_time": ~F.coalesce(F.convert_timezone(F.lit("UTC"), F.lit(TIME_ZONE), utc_moment()) == wall_clock(), F.lit(False)),
         "bad_label": any_of([~F.col(name).isin(*field.labels) for name, field in FIELDS.items() if field.labels]),
         "out_of_range": any_of([part for name in NAMES for part in outside(name)] + [~F.col("Police_ref").rlike("^[0-9]{8}$")]),
-        "impossible": any_of(
-            [
-                F.col("Children") + F.col("OAPs") > F.col("Casualties"),
-                F.col("Pedestrian") > F.col("Casualties"),
-                F.col("Cycles") + F.col("P2W") > F.col("Vehicles"),
-            ]
-        ),
+        "impossible": impossible(),
         "wrong_id": F.col("event_id") != name_of_event(),
     }
-    return F.coalesce(*(F.when(condition, F.lit(reason)) for reason, condition in judgements.items()))
+    return first_reason(judgements)
 
 
 # %% [markdown]
@@ -215,26 +230,265 @@ def key_hash(names: list[str]) -> Column:
 
 
 # %% tags=["answer"]
-def enrich(events: DataFrame, keep: tuple[str, ...] = ()) -> DataFrame:
+def enrich(events: DataFrame, keep: tuple[str, ...] = ("extra_fields",), place: tuple[str, ...] = tuple(PLACE)) -> DataFrame:
     """Events in the names of the star, with keys.
 
     Args:
         events: the good rows of split_valid. Dead ones do not stop it either: what makes no sense becomes NULL.
         keep: columns of `events` to carry along.
+        place: columns that say where an event came from.
 
     Returns:
         topic … kafka_timestamp_ms; the star's names for the event's columns; event_time_utc and event_time_local ("YYYY-MM-DD HH:MM:SS", text, so
-        that no driver's time zone touches them); date_key (yyyymmdd) and time_key (hhmm), integers; four hashes of 32 bytes; extra_fields.
+        that no driver's time zone touches them); date_key (yyyymmdd) and time_key (hhmm), integers; four hashes of 32 bytes.
     """
     renamed = [F.col(field).alias(column) for field, column in EVENT_TO_STAR.items() if field not in ("event_time", "Date", "Time")]
     return events.select(
-        *PLACE,
+        *place,
         *renamed,
         F.concat(F.substring("event_time", 1, 10), F.lit(" "), F.substring("event_time", 12, 8)).alias("event_time_utc"),
         F.concat("Date", F.lit(" "), "Time", F.lit(":00")).alias("event_time_local"),
         F.regexp_replace("Date", "-", "").try_cast("int").alias("date_key"),
         F.regexp_replace("Time", ":", "").try_cast("int").alias("time_key"),
         *(key_hash(names).alias(name) for name, names in DIMENSIONS.items()),
-        "extra_fields",
         *keep,
     )
+
+
+# %% [markdown]
+# ## 08.5 Yearly files, many at a time
+#
+# pandas holds a file in memory; Spark reads many at once and holds none. The rules are those of lab 05, written once more, as columns. So both engines can be compared row by row, and the warehouse
+# has the same checksum whichever loaded it.
+#
+# One thing is hard here that is easy in pandas: *the number of a record in its file*. Spark reads pieces in parallel and promises no order. So the pieces say where they began, and a window function counts.
+
+# %% tags=["given"]
+clean, load = earlier("05"), earlier("07")
+CELLS = [field.name for field in EVENT_FIELDS[4:]]
+NUMBERS = [name for name in CELLS if FIELDS[name].type == "int"]
+LABELLED = [name for name in CELLS if FIELDS[name].labels]
+FILE = ("fingerprint", "line")
+
+
+def leaves(schema: T.StructType, path: str = "") -> Iterator[tuple[str, str]]:
+    """Name and path of every leaf of a nested schema."""
+    for field in schema:
+        here = f"{path}`{field.name}`"
+        if isinstance(field.dataType, T.StructType):
+            yield from leaves(field.dataType, f"{here}.")
+        else:
+            yield field.name, here
+
+
+def as_text(frame: DataFrame, line: Column) -> DataFrame:
+    """line, the 21 cells as text ("" where there is nothing), raw: all cells that are not empty, as JSON."""
+    found = {name: F.col(path).cast("string") for name, path in leaves(frame.schema) if not name.startswith("_")}
+    filled = F.struct(*(F.when(cell != "", cell).alias(name) for name, cell in found.items()))
+    return frame.select(
+        line.cast("int").alias("line"), *(F.coalesce(found[name], F.lit("")).alias(name) for name in CELLS), F.to_json(filled).alias("raw")
+    )
+
+
+def read_csv(spark: SparkSession, path: Path) -> DataFrame:
+    """A .csv; with line breaks allowed inside quotes it is read in one piece, so the ids count from 0."""
+    quoted = {"header": "true", "multiLine": "true", "escape": '"', "encoding": "UTF-8", "mode": "FAILFAST"}
+    return as_text(spark.read.options(**quoted).csv(str(path)), F.monotonically_increasing_id() + 1)
+
+
+def read_json(spark: SparkSession, path: Path) -> DataFrame:
+    """A nested .json: one object with a list of collisions."""
+    whole = spark.read.options(multiLine="true", primitivesAsString="true").json(str(path))
+    return as_text(whole.select(F.posexplode("collisions").alias("_at", "collision")), F.col("_at") + 1)
+
+
+def read_jsonl(spark: SparkSession, path: Path) -> DataFrame:
+    """A .jsonl: one object a line, read in pieces."""
+    rows = spark.read.options(primitivesAsString="true", mode="FAILFAST").json(str(path))
+    placed = rows.select("*", F.col("_metadata.file_block_start").alias("_piece"), F.monotonically_increasing_id().alias("_id"))
+    in_order = Window.partitionBy(F.lit(1)).orderBy("_piece", "_id")
+    return as_text(placed.withColumn("_line", F.row_number().over(in_order)), F.col("_line"))
+
+
+def read_xlsx(spark: SparkSession, path: Path) -> DataFrame:
+    """A workbook. Spark has no reader for it, so pandas opens it, and one such file must fit into memory."""
+    return as_text(spark.createDataFrame(clean.read_collisions(path).rename_axis(index="_line").reset_index()), F.col("_line"))
+
+
+READERS = {".csv": read_csv, ".json": read_json, ".jsonl": read_jsonl, ".xlsx": read_xlsx}
+
+
+def read_year(spark: SparkSession, path: str | Path) -> DataFrame:
+    """One yearly file: fingerprint, line, the 21 cells as text, raw.
+
+    Raises:
+        ValueError: as lab 05's check_file.
+    """
+    clean.check_file(path)
+    return READERS[Path(path).suffix.lower()](spark, Path(path)).withColumn("fingerprint", F.lit(load.fingerprint(path)))
+
+
+# %% [markdown]
+# Dates and times as lab 05 reads them: `4` is 00:04, and 01:30 on the morning when the clocks go forward never was.
+
+# %% tags=["given"]
+
+
+def fix_time(cell: Column) -> Column:
+    """HH:MM, or NULL where the text is no minute of a day."""
+    four = F.when(cell.rlike(r"^[0-9]{1,4}$"), F.lpad(cell, 4, "0"))
+    clock = F.when(
+        cell.rlike(r"^[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?$"), F.lpad(F.translate(F.regexp_extract(cell, r"^([0-9]{1,2}:[0-9]{2})", 1), ":", ""), 4, "0")
+    )
+    digits = F.coalesce(four, clock)
+    real = (F.substring(digits, 1, 2) <= "23") & (F.substring(digits, 3, 2) <= "59")
+    return F.when(real, F.concat(F.substring(digits, 1, 2), F.lit(":"), F.substring(digits, 3, 2)))
+
+
+def fix_date(cell: Column) -> Column:
+    """YYYY-MM-DD, or NULL where the text is no day."""
+    return F.when(
+        cell.rlike(r"^[0-9]{8}$"),
+        F.concat_ws("-", F.substring(cell, 1, 4), F.substring(cell, 5, 2), F.substring(cell, 7, 2)).try_cast("date").cast("string"),
+    )
+
+
+def moment_in_utc() -> Column:
+    """event_time of Date and Time: the first of two moments in autumn, NULL where spring skips the hour."""
+    moment = F.convert_timezone(F.lit(TIME_ZONE), F.lit("UTC"), wall_clock())
+    was = F.convert_timezone(F.lit("UTC"), F.lit(TIME_ZONE), moment) == wall_clock()
+    return F.when(was, F.date_format(moment, "yyyy-MM-dd'T'HH:mm:ss'Z'"))
+
+
+# %% tags=["answer"]
+def conform_years(rows: DataFrame) -> DataFrame:
+    """Typed columns in the names of the event, beside the cells as they were (struct `cells`); what cannot be read is NULL.
+
+    Args:
+        rows: what read_year returned, of one file or of many.
+    """
+    cells = {name: F.col(f"cells.{name}") for name in CELLS}
+    kept = rows.select(*FILE, F.struct(*CELLS).alias("cells"), "raw")
+    numbers = {
+        name: F.when(cells[name].rlike(r"^-?[0-9]+([.]0+)?$"), F.regexp_replace(cells[name], r"[.]0+$", "")).try_cast("int") for name in NUMBERS
+    }
+    labels = {name: F.trim(F.regexp_replace(cells[name], r"^[0-9]*[.] *", "")) for name in LABELLED}
+    times = {"Date": fix_date(cells["Date"]), "Time": fix_time(cells["Time"])}
+    plain = {name: cells[name] for name in ("Location", "Police_ref")}
+    typed = kept.withColumns({**plain, **numbers, **labels, **times, "revision": F.lit(1)})
+    return typed.withColumns({"event_time": moment_in_utc(), "event_id": name_of_event()})
+
+
+# %% tags=["answer"]
+def split_years(rows: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """The good rows, as columns of stg_collision, and the rejects: fingerprint, line, police_ref, reason, raw.
+
+    Args:
+        rows: what conform_years returned. Of good rows with one police reference in one file the first counts, the others are `repeated`.
+    """
+    judged = rows.withColumn("reason", _file_reason())
+    same = Window.partitionBy("fingerprint", "Police_ref", F.col("reason").isNull()).orderBy("line")
+    again = F.col("reason").isNull() & (F.row_number().over(same) > 1)
+    judged = judged.withColumn("reason", F.when(again, F.lit("repeated")).otherwise(F.col("reason")))
+    rejects = judged.where("reason IS NOT NULL").select(*FILE, F.col("cells.Police_ref").alias("police_ref"), "reason", "raw")
+    return enrich(judged.where("reason IS NULL"), keep=(), place=FILE), rejects
+
+
+def _file_reason() -> Column:
+    known = [name for name in CELLS if name not in ("Date", "Time")]
+    return first_reason(
+        {
+            "missing_field": any_of([F.col(f"cells.{name}") == "" for name in CELLS]),
+            "malformed": any_of([F.col(name).isNull() for name in NUMBERS]),
+            "bad_time": F.col("event_time").isNull(),
+            "bad_label": any_of([~F.col(name).isin(*FIELDS[name].labels) for name in LABELLED]),
+            "out_of_range": any_of([part for name in known for part in outside(name)] + [~F.col("Police_ref").rlike("^[0-9]{8}$")]),
+            "impossible": impossible(),
+        }
+    )
+
+
+# %% [markdown]
+# ## 08.6 In parallel to MySQL and back
+#
+# Each partition has a connection of its own. More partitions than the server likes make it slower; one makes Spark wait for one.
+
+# %% tags=["given"]
+
+
+def jdbc(settings, table: str) -> dict[str, str]:
+    """Options to read or write a table of the warehouse as loader."""
+    return {
+        "url": f"{settings.jdbc_url()}?rewriteBatchedStatements=true&sslMode=REQUIRED&connectionTimeZone=UTC",
+        "driver": "com.mysql.cj.jdbc.Driver",
+        "user": "loader",
+        "password": settings.password("loader"),
+        "dbtable": table,
+    }
+
+
+# %% tags=["answer"]
+def write_partitioned(frame: DataFrame, settings, table: str = "stg_collision", partitions: int = 2) -> None:
+    """Append a frame to a table, `partitions` connections at a time. They commit one by one: a crash leaves a part, so a staging table is the place."""
+    frame.repartition(partitions).write.format("jdbc").options(**jdbc(settings, table), batchsize="5000", isolationLevel="READ_COMMITTED").mode(
+        "append"
+    ).save()
+
+
+def read_partitioned(spark: SparkSession, settings, table: str = "fact_incident", column: str = "incident_key", partitions: int = 2) -> DataFrame:
+    """A table, or a query in brackets with a name, read by several connections at a time, each a stretch of a whole-number column."""
+    bounds = (
+        spark.read.format("jdbc")
+        .options(**jdbc(settings, f"(SELECT MIN({column}) AS low, MAX({column}) AS high FROM {table}) AS bounds"))
+        .load()
+        .first()
+    )
+    if bounds.low is None:
+        return spark.read.format("jdbc").options(**jdbc(settings, table)).load()
+    stretches = {"partitionColumn": column, "lowerBound": str(bounds.low), "upperBound": str(bounds.high + 1), "numPartitions": str(partitions)}
+    return spark.read.format("jdbc").options(**jdbc(settings, table), **stretches).load()
+
+
+def collisions_per_month(frame: DataFrame) -> DataFrame:
+    """Accidents by month: year, month, incidents, in order.
+
+    Args:
+        frame: rows with date_key (yyyymmdd).
+    """
+    month = frame.select((F.col("date_key") / 10000).cast("int").alias("year"), (F.col("date_key") / 100 % 100).cast("int").alias("month"))
+    return month.groupBy("year", "month").agg(F.count("*").alias("incidents")).orderBy("year", "month")
+
+
+# %% tags=["given"]
+
+
+def load_files(spark: SparkSession, settings, engine: sa.Engine, paths: list[str | Path]) -> list:
+    """Load yearly files as lab 07's load_file does, but cleaned by Spark, all at once; then one transaction for each, in the order given.
+
+    All files are checked before the first is loaded. Returns a LoadResult for each path.
+    """
+    waiting = {}
+    for path in paths:
+        clean.check_file(path)
+        waiting[load.fingerprint(path)] = Path(path)
+    known = {mark: load.retried(engine, lambda connection, mark=mark: load.ledger_entry(connection, mark)) for mark in waiting}
+    fresh = {mark: path for mark, path in waiting.items() if known[mark] is None}
+    if fresh:
+        known |= _load_fresh(spark, settings, engine, fresh)
+    return [known[load.fingerprint(path)] for path in paths]
+
+
+def _load_fresh(spark: SparkSession, settings, engine: sa.Engine, fresh: dict[str, Path]) -> dict:
+    rows = reduce(DataFrame.unionByName, (read_year(spark, path) for path in fresh.values()))
+    good, rejects = split_years(conform_years(rows).persist())
+    years = good.select("fingerprint", F.substring("event_time_local", 1, 10).alias("date")).distinct().toPandas()
+    files = {
+        mark: load.YearlyFile(mark, path.name, load.only_year(path, years[years.fingerprint == mark].date), load.issue_of(path))
+        for mark, path in fresh.items()
+    }
+    clear = sa.text("DELETE FROM stg_collision WHERE fingerprint IN :these").bindparams(sa.bindparam("these", list(fresh), expanding=True))
+    load.retried(engine, lambda connection: connection.execute(clear))
+    write_partitioned(good, settings)
+    dead = rejects.toPandas()
+    spark.catalog.clearCache()
+    return {mark: load.load_staged(engine, file, dead[dead.fingerprint == mark].drop(columns="fingerprint")) for mark, file in files.items()}

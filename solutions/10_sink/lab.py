@@ -17,7 +17,6 @@
 # `topic → one query → staging table → one merge transaction → star` · needs Kafka, Spark, MySQL
 
 # %% tags=["imports"]
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming import StreamingQuery
 
+from datasets.events import Record
 from grading.notebook import earlier
 
 # %% [markdown]
@@ -34,8 +34,8 @@ from grading.notebook import earlier
 # *Exactly one effect* is our work: staging first, then one transaction that merges the rows and writes the batch's number into a ledger. A number that is there already is skipped.
 
 # %% tags=["given"]
-frames = earlier("08")
-RETRIED = {1205, 1213, 2006, 2013}  # lock wait, deadlock, server gone, connection lost
+produce, load, frames, stream = earlier("03"), earlier("07"), earlier("08"), earlier("09")
+retried, NATURAL_KEYS = load.retried, load.NATURAL_KEYS
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,6 @@ class LoadResult:
     def records_read(self) -> int:
         """The five outcomes added up."""
         return self.inserted + self.updated + self.stale + self.duplicate + self.dead
-
-
-def retried(engine: sa.Engine, work: Callable, attempts: int = 5):
-    """Run work(connection) in a transaction of its own, and again as a whole after a deadlock or a lost connection."""
-    for attempt in range(1, attempts + 1):
-        try:
-            with engine.begin() as connection:
-                return work(connection)
-        except sa.exc.OperationalError as error:
-            if attempt == attempts or error.orig.args[0] not in RETRIED:
-                raise
-            time.sleep(0.1 * 2**attempt)
 
 
 def query_id_of(batch: DataFrame) -> str:
@@ -107,13 +95,15 @@ def staging_rows(raw: DataFrame) -> DataFrame:
     """Raw Kafka records as rows of stg_record, still without query and batch: all records in one pass, good and dead.
 
     A good record's bytes have done their work, so they stay behind; a dead one has its bytes and its reason, and no event.
+    Each row starts as what most turn out to be, inserted or dead: the merge then has only the others to write.
     """
     judged = frames.judge(frames.parse(raw))
     good = F.col("reason").isNull()
-    rows = frames.enrich(judged, keep=("reason",))
+    rows = frames.enrich(judged, keep=("extra_fields", "reason"))
     kept = ["reason", *(name for name in frames.PLACE if name != "kafka_value")]
     event = [F.when(good, F.col(name)).alias(name) for name in rows.columns if name not in (*frames.PLACE, "reason")]
-    return rows.select(*kept, F.when(~good, F.col("kafka_value")).alias("kafka_value"), *event)
+    usual = [F.when(good, F.lit("inserted")).otherwise(F.lit("dead")).alias("outcome"), good.cast("int").alias("is_fact")]
+    return rows.select(*kept, F.when(~good, F.col("kafka_value")).alias("kafka_value"), *event, *usual)
 
 
 # %% tags=["answer"]
@@ -159,44 +149,10 @@ UPDATE stg_record s JOIN (
         WHERE {ONE_BATCH} AND s.reason IS NULL) AS seen
 ) AS judged ON judged.kafka_partition = s.kafka_partition AND judged.kafka_offset = s.kafka_offset
 SET s.outcome = judged.outcome, s.is_fact = judged.is_fact
-WHERE {ONE_BATCH}
+WHERE {ONE_BATCH} AND NOT (judged.outcome = 'inserted' AND judged.is_fact)
 """
 
-DIMENSIONS = {
-    "dim_date": """INSERT INTO dim_date (date_key, date, day, day_name, month, month_name, quarter, year)
-        SELECT n.date_key, n.d, DAY(n.d), DAYNAME(n.d), MONTH(n.d), MONTHNAME(n.d), QUARTER(n.d), YEAR(n.d)
-        FROM (SELECT DISTINCT s.date_key, DATE(s.event_time_local) AS d FROM stg_record s WHERE {new}) AS n
-        LEFT JOIN dim_date k ON k.date_key = n.date_key WHERE k.date_key IS NULL
-        ON DUPLICATE KEY UPDATE dim_date.date_key = dim_date.date_key""",
-    "dim_time": """INSERT INTO dim_time (time_key, time, hour, minute)
-        SELECT n.time_key, n.t, HOUR(n.t), MINUTE(n.t)
-        FROM (SELECT DISTINCT s.time_key, TIME(s.event_time_local) AS t FROM stg_record s WHERE {new}) AS n
-        LEFT JOIN dim_time k ON k.time_key = n.time_key WHERE k.time_key IS NULL
-        ON DUPLICATE KEY UPDATE dim_time.time_key = dim_time.time_key""",
-}
-NATURAL_KEYS = {
-    "location": ("easting", "northing", "location", "local_authority"),
-    "severity": ("severity",),
-    "road_condition": ("road_condition", "weather", "visibility", "speed_limit_mph"),
-    "crossing": ("crossing_facility", "crossing_control"),
-}
-COUNTS = ("casualties", "oaps", "children", "cycles", "p2w", "pedestrians", "vehicles")
-PLAIN = ("event_id", "revision", "event_time_utc", "event_time_local", "date_key", "time_key", *COUNTS, "extra_fields")
-
-
-def dimension_statements() -> list[str]:
-    """One INSERT a dimension: the members of this batch's facts that are not there yet."""
-    new = f"{ONE_BATCH} AND s.is_fact = 1"
-    statements = [statement.format(new=new) for statement in DIMENSIONS.values()]
-    for name, columns in NATURAL_KEYS.items():
-        hashed, listed = f"{name}_hash", ", ".join(columns)
-        statements.append(
-            f"INSERT INTO dim_{name} ({hashed}, {listed}) SELECT n.{hashed}, {', '.join(f'n.{column}' for column in columns)} "
-            f"FROM (SELECT DISTINCT s.{hashed}, {', '.join(f's.{column}' for column in columns)} FROM stg_record s WHERE {new}) AS n "
-            f"LEFT JOIN dim_{name} k ON k.{hashed} = n.{hashed} WHERE k.{hashed} IS NULL "
-            f"ON DUPLICATE KEY UPDATE dim_{name}.{hashed} = dim_{name}.{hashed}"
-        )
-    return statements
+PLAIN = (*load.PLAIN, "extra_fields")
 
 
 def facts_to_write() -> str:
@@ -216,12 +172,12 @@ def merge_batch(connection, query_id: str, batch_id: int) -> LoadResult:
         The five counts; with already_merged=True and the ledger's counts if the batch is in the ledger.
     """
     this = {"query_id": query_id, "batch_id": batch_id}
+    connection.execute(sa.text(load.ONE_WRITER))
     known = _ledger(connection, this)
     if known:
         return known
     connection.execute(sa.text(JUDGE), this)
-    connection.execute(sa.text(f"UPDATE stg_record s SET s.outcome = 'dead' WHERE {ONE_BATCH} AND s.reason IS NOT NULL"), this)
-    for statement in dimension_statements():
+    for statement in load.dimension_statements("stg_record", f"{ONE_BATCH} AND s.is_fact = 1"):
         connection.execute(sa.text(statement), this)
     _write_facts(connection, this)
     _write_rejects(connection, this)
@@ -287,18 +243,38 @@ def _write_ledger(connection, this: dict) -> LoadResult:
 
 
 # %% tags=["given"]
-def publish_dead_letters(spark: SparkSession, settings, query_id: str, batch_id: int) -> None:
+def publish_dead_letters(engine: sa.Engine, settings, query_id: str, batch_id: int) -> None:
     """Send the dead letters of a staged batch to their topic: key and value as they were, and headers that say from where and why.
 
     A batch that comes again sends them again: whoever reads the topic tells repeats by the headers topic, partition and offset.
+
+    Raises:
+        RuntimeError: the broker did not take all of them; the batch must come again.
     """
-    rows = f"(SELECT * FROM stg_record WHERE query_id = '{query_id}' AND batch_id = {batch_id} AND reason IS NOT NULL) AS dead"
-    dead = spark.read.format("jdbc").options(**{**jdbc_options(settings), "dbtable": rows}).load()
-    headers = [("topic", "topic"), ("partition", "kafka_partition"), ("offset", "kafka_offset"), ("reason", "reason")]
-    listed = F.array(*(F.struct(F.lit(name).alias("key"), F.col(column).cast("string").cast("binary").alias("value")) for name, column in headers))
-    letters = dead.select(F.col("kafka_key").alias("key"), F.col("kafka_value").alias("value"), listed.alias("headers"))
-    kafka = {"kafka.bootstrap.servers": settings.kafka_bootstrap, "topic": settings.dead_letter_topic, "includeHeaders": "true"}
-    letters.write.format("kafka").options(**kafka).save()
+    letters = retried(engine, lambda connection: dead_letters(connection, query_id, batch_id))
+    if not letters:
+        return
+    producer = produce.build_producer(settings.kafka_bootstrap)
+    try:
+        report = produce.send_all(producer, settings.dead_letter_topic, letters)
+    finally:
+        producer.close()
+    if report.failed:
+        raise RuntimeError(f"{len(report.failed)} dead letters of batch {batch_id} were not acknowledged, the first: {report.failed[0][1]}")
+
+
+def dead_letters(connection, query_id: str, batch_id: int) -> list[Record]:
+    """The dead letters of a staged batch as records of the dead-letter topic."""
+    columns = "topic, kafka_partition, kafka_offset, reason, kafka_key, kafka_value, kafka_timestamp_ms"
+    asked = sa.text(f"SELECT {columns} FROM stg_record s WHERE {ONE_BATCH} AND s.reason IS NOT NULL")
+    rows = connection.execute(asked, {"query_id": query_id, "batch_id": batch_id}).all()
+    return [_letter(row) for row in rows]
+
+
+def _letter(row) -> Record:
+    origin = {"topic": row.topic, "partition": row.kafka_partition, "offset": row.kafka_offset, "reason": row.reason}
+    headers = tuple((name, str(value).encode()) for name, value in origin.items())
+    return Record(row.kafka_key, row.kafka_value, row.kafka_timestamp_ms, headers, None, row.reason)
 
 
 @contextmanager
@@ -312,12 +288,6 @@ def only_driver(engine: sa.Engine, query_id: str) -> Iterator[None]:
         finally:
             if not guard.invalidated:
                 guard.execute(sa.text("SELECT RELEASE_LOCK(:name)"), {"name": f"query-{query_id}"})
-
-
-def has_dead_letters(connection, query_id: str, batch_id: int) -> bool:
-    """True if a staged batch holds a dead letter."""
-    asked = sa.text("SELECT EXISTS (SELECT 1 FROM stg_record WHERE query_id = :query_id AND batch_id = :batch_id AND reason IS NOT NULL)")
-    return bool(connection.execute(asked, {"query_id": query_id, "batch_id": batch_id}).scalar())
 
 
 # %% tags=["answer"]
@@ -335,8 +305,7 @@ def make_sink(settings, after_merge: Callable[[int, LoadResult], None] = lambda 
             result = retried(engine, lambda connection: _ledger(connection, {"query_id": query_id, "batch_id": batch_id}))
             if result is None:
                 write_staging(batch, settings, batch_id)
-                if retried(engine, lambda connection: has_dead_letters(connection, query_id, batch_id)):
-                    publish_dead_letters(batch.sparkSession, settings, query_id, batch_id)
+                publish_dead_letters(engine, settings, query_id, batch_id)
                 result = retried(engine, lambda connection: merge_batch(connection, query_id, batch_id))
         after_merge(batch_id, result)
 
@@ -356,14 +325,5 @@ def run_stream(spark: SparkSession, settings, sink: Callable[[DataFrame, int], N
         sink: default: make_sink(settings).
         available_now: True: read what is there and end; False: go on until stopped.
     """
-    source = {
-        "kafka.bootstrap.servers": settings.kafka_bootstrap,
-        "subscribe": settings.topic,
-        "startingOffsets": "earliest",
-        "failOnDataLoss": "true",
-        "maxOffsetsPerTrigger": str(settings.max_offsets_per_trigger),
-        "kafka.fetch.max.wait.ms": "50",  # at the end of the log each partition would wait half a second for more
-    }
-    rows = staging_rows(spark.readStream.format("kafka").options(**source).load())
-    writer = rows.writeStream.foreachBatch(sink or make_sink(settings)).option("checkpointLocation", str(settings.checkpoint))
-    return (writer.trigger(availableNow=True) if available_now else writer.trigger(processingTime="1 second")).start()
+    raw = stream.read_topic(spark, settings.kafka_bootstrap, settings.topic, max_per_trigger=settings.max_offsets_per_trigger)
+    return stream.start(staging_rows(raw), sink or make_sink(settings), str(settings.checkpoint), "append", available_now)

@@ -1,7 +1,6 @@
 """What the tests of datasets/ share: a judge of its own making, and the council's files where they are."""
 
 import json
-import os
 import re
 import uuid
 from datetime import datetime, timezone
@@ -20,17 +19,6 @@ ROOT = Path(__file__).resolve().parents[2]
 def judge():
     """judge(value bytes or None): the dead-letter reason, or None for a valid record, found independently."""
     return _judge
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    """The council's files: the folder REAL_DATA, else shared/data beside the repository, else a skip."""
-    named = os.environ.get("REAL_DATA")
-    folders = ([Path(named)] if named else []) + [ROOT.parent / "shared" / "data"]
-    for folder in folders:
-        if folder.is_dir():
-            return folder
-    pytest.skip("the council's files are not here: set REAL_DATA to the folder that holds them")
 
 
 def _judge(value: bytes | None) -> str | None:

@@ -1,6 +1,7 @@
 """The oracle counts each record once, keeps the highest revision, and sums rows up in one text."""
 
 import json
+from collections import Counter
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from random import Random
@@ -10,7 +11,7 @@ import pytest
 from datasets._poison import LAST_NUMBER, VARIANTS, victim
 from datasets._wire import encode, revise
 from datasets.events import Record, accidents, live_records
-from datasets.oracle import CHECKSUM_COLUMNS, Oracle, checksum_rows
+from datasets.oracle import CHECKSUM_COLUMNS, FileCounts, Oracle, WindowOracle, checksum_rows, replay
 
 EVENT = next(accidents(1))
 
@@ -210,3 +211,61 @@ def _as_driver(row: tuple) -> tuple:
         "extra_fields": lambda text: text and json.dumps(json.loads(text), indent=1, sort_keys=False),
     }
     return tuple(as_types.get(name, lambda value: value)(value) for name, value in zip(CHECKSUM_COLUMNS, row, strict=True))
+
+
+def _told(reference: str, **changes) -> dict:
+    """An accident with this reference and these changes."""
+    return {**next(accidents(seed=1)), "Police_ref": reference, **changes}
+
+
+def test_a_file_outranks_every_revision_whichever_comes_first():
+    """Stream then file: updated; file then stream: stale; the fact is the file's, and a later file's after that."""
+    first, second = Oracle(), Oracle()
+    verified, told, better = _told("19000001", Casualties=2), _told("19000001", revision=7, Casualties=9), _told("19000001", Casualties=3)
+    assert first.add(_record(told)) == "inserted"
+    assert first.add_file("a.csv", [verified], Counter(bad_time=2)) == FileCounts(updated=1, rejected=2)
+    assert second.add_file("a.csv", [verified]) == FileCounts(inserted=1)
+    assert second.add(_record(told)) == "stale"
+    assert first.checksum() == second.checksum()
+    assert first.add_file("a.csv again", [verified]) == FileCounts(unchanged=1)
+    assert first.add_file("a-r2.csv", [better]) == FileCounts(updated=1)
+    assert first.facts == {"19000001": better}
+    assert next(iter(first.expected_rows()))[3] == "file"
+
+
+def test_like_for_like_compares_what_both_years_have():
+    """An authority that one of the two years lacks is left out of both."""
+    oracle = Oracle()
+    places = [("2018", "E07000008"), ("2018", "E07000008"), ("2019", "E07000008"), ("2019", "E06000031"), ("2021", "E06000031")]
+    oracle.add_file("x", [_told(f"{number:08}", Date=f"{year}-01-01", Local_Auth=place) for number, (year, place) in enumerate(places)])
+    assert oracle.like_for_like() == {2019: (2, 1), 2021: (1, 1)}
+
+
+def test_batches_are_cut_where_the_offsets_say():
+    """Partition by partition, from the last end to the next; an empty batch is empty."""
+    log = {0: ["a", "b", "c"], 1: ["x", "y"]}
+    assert list(replay(log, [{0: 1, 1: 0}, {0: 1, 1: 0}, {0: 3, 1: 2}])) == [["a"], [], ["b", "c", "x", "y"]]
+
+
+def _at(clock: str, name: str, **changes) -> dict:
+    return {
+        "event_id": name,
+        "revision": 1,
+        "event_time": f"2020-01-01T{clock}:00Z",
+        "Severity": "Slight",
+        "Local_Auth": "E07000008",
+        "Casualties": 2,
+        **changes,
+    }
+
+
+def test_windows_count_first_revisions_once_and_judge_lateness_by_the_batch_before():
+    """The very next batch may still bring what is too late; at the watermark is late; repeats and corrections count for nothing."""
+    oracle = WindowOracle(3600, 7200)
+    oracle.add_batch([_at("10:00", "a"), _at("10:40", "b"), _at("10:00", "a"), _at("10:50", "b2", revision=2), None])
+    oracle.add_batch([_at("20:00", "c")])
+    oracle.add_batch([_at("10:30", "late, but let in")])
+    oracle.add_batch([_at("10:35", "late"), _at("18:00", "at the watermark"), _at("18:01", "just in time")])
+    hours = {(start % 86400 // 3600, incidents, casualties) for start, _, _, _, incidents, casualties in oracle.rows()}
+    assert hours == {(10, 3, 6), (20, 1, 2), (18, 1, 2)}
+    assert oracle.dropped == 2

@@ -16,8 +16,8 @@ MYSQL_TYPE = re.compile(
 )
 
 
-def test_the_warehouse_has_its_ten_tables_in_the_order_of_creation():
-    """Six dimensions, the fact, then rejects, ledger and staging."""
+def test_the_warehouse_has_its_fourteen_tables_in_the_order_of_creation():
+    """Six dimensions, the fact, the stream's rejects, ledger and staging, the files' three, the windows."""
     dimensions = [
         "dim_date",
         "dim_time",
@@ -26,7 +26,8 @@ def test_the_warehouse_has_its_ten_tables_in_the_order_of_creation():
         "dim_road_condition",
         "dim_crossing",
     ]
-    assert list(TABLES) == [*dimensions, "fact_incident", "rejects", "load_ledger", "stg_record"]
+    stream, files = ["rejects", "load_ledger", "stg_record"], ["file_ledger", "file_rejects", "stg_collision"]
+    assert list(TABLES) == [*dimensions, "fact_incident", *stream, *files, "agg_incident_window"]
 
 
 @EVERY

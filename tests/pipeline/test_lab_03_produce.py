@@ -1,9 +1,12 @@
 """Lab 03: what was acknowledged is in the log, once, in order."""
 
+import threading
+import time
 from itertools import islice
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 from datasets.events import accidents, live_records
 from grading.notebook import earlier
@@ -39,6 +42,20 @@ def test_a_topic_is_made_once_and_keeps_its_partitions(run, topic):
     with pytest.raises(ValueError, match="has 6 partitions, not 3"):
         lab.ensure_topic(admin, topic, 3)
     admin.close()
+
+
+def test_a_topic_whose_partitions_are_not_known_yet_is_asked_for_again():
+    """Just after a restart the broker has the topic and says 0 partitions: an error of Kafka's that callers retry, not a wrong number."""
+
+    class JustRestarted:
+        def create_topics(self, topics):
+            raise TopicAlreadyExistsError
+
+        def describe_topics(self, names):
+            return [{"name": names[0], "partitions": []}]
+
+    with pytest.raises(UnknownTopicOrPartitionError, match="does not know its partitions yet"):
+        lab.ensure_topic(JustRestarted(), "raw_accidents", 6)
 
 
 def test_records_arrive_as_they_were_sent(run, topic):
@@ -108,3 +125,21 @@ def test_no_broker_is_an_error_within_the_time_out():
 
     with pytest.raises(KafkaError):
         lab.build_producer("127.0.0.1:9", bootstrap_timeout_ms=1000)
+
+
+def test_the_simulator_keeps_its_rate_until_it_is_stopped(run, topic):
+    """Of an endless stream not more than the rate allows is sent; what was sent is acknowledged; a stream that ends, ends it."""
+    stop, producer = threading.Event(), lab.build_producer(run.kafka_bootstrap)
+    reports, started = [], time.monotonic()
+    endless = iter(live_records(seed=1, n=5000))
+    worker = threading.Thread(target=lambda: reports.append(lab.run_simulator(producer, topic, endless, 200, stop)))
+    worker.start()
+    read(run, 100)
+    stop.set()
+    worker.join(30)
+    report, seconds = reports[0], time.monotonic() - started
+    assert 100 <= report.acknowledged <= 200 * seconds
+    assert sum(report.partitions.values()) == report.acknowledged
+    rest = lab.run_simulator(producer, topic, list(live_records(seed=2, n=50)), 2000, threading.Event())
+    assert (rest.acknowledged, rest.failed) == (50, [])
+    producer.close()

@@ -34,7 +34,7 @@ CONFIGURATION = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.session.timeZone": "UTC",
-    "spark.sql.shuffle.partitions": "4",
+    "spark.sql.shuffle.partitions": "2",
     "spark.sql.streaming.metricsEnabled": "false",
 }
 KEPT_LOGS = 10
@@ -182,7 +182,7 @@ def spark_session(**configuration: str):
     """A SparkSession on this machine's own JVM, quiet, on loopback, in UTC.
 
     Args:
-        configuration: Spark settings that outrank the course's, as `spark_session(**{"spark.sql.shuffle.partitions": "2"})`; `spark.master` and
+        configuration: Spark settings that outrank the course's, as `spark_session(**{"spark.sql.shuffle.partitions": "8"})`; `spark.master` and
             the memory are fixed once the JVM runs.
 
     Raises:

@@ -47,7 +47,7 @@ class Page:
         self.log = state_dir() / "log" / "live-page.log"
         run = {"ACCIDENT_LABS_LIVE_DATABASE": settings.database, "ACCIDENT_LABS_LIVE_TOPIC": settings.topic}
         options = {"address": LOOPBACK, "port": self.port, "headless": "true", "fileWatcherType": "none"}
-        command = [sys.executable, "-m", "streamlit", "run", PAGE, "--browser.gatherUsageStats", "false"]
+        command = [sys.executable, "-m", "streamlit", "run", PAGE, "--browser.gatherUsageStats=false", "--client.toolbarMode=minimal"]
         command += [f"--server.{name}={value}" for name, value in options.items()]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(

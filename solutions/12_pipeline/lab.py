@@ -20,6 +20,7 @@
 # %% tags=["imports"]
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -118,6 +119,11 @@ def authority(column: str) -> str:
     return f"CASE {column} {names} ELSE 'Unknown' END"
 
 
+def percent(now: str, before: str) -> str:
+    """SQL for a change in percent, one decimal. MySQL keeps four decimals more than the dividend has, and 2,031 → 393 is -80.6%, not -80.65%: so the dividend gets ten."""
+    return f"ROUND(100.0000000000 * ({now} - {before}) / {before}, 1)"
+
+
 def total(names: Iterable[str], prefix: str = "f.") -> str:
     """SQL that sums columns under their own names."""
     return ", ".join(f"CAST(SUM({prefix}{name}) AS SIGNED) AS {name}" for name in names)
@@ -163,8 +169,8 @@ WITH counted AS (SELECT d.year, l.local_authority, COUNT(*) AS n FROM {STAR} GRO
      years AS (SELECT year, LAG(year) OVER (ORDER BY year) AS before_year, SUM(n) AS n FROM counted GROUP BY year),
      both_years AS (SELECT y.year, SUM(a.n) AS now_n, SUM(b.n) AS before_n FROM years y JOIN counted a ON a.year = y.year
                     JOIN counted b ON b.year = y.before_year AND b.local_authority = a.local_authority GROUP BY y.year)
-SELECT y.year, y.before_year, CAST(y.n AS SIGNED) AS incidents, CAST(b.n AS SIGNED) AS incidents_before, ROUND(100 * (y.n / b.n - 1), 1) AS change_pct,
-       CAST(l.now_n AS SIGNED) AS like_for_like, CAST(l.before_n AS SIGNED) AS like_for_like_before, ROUND(100 * (l.now_n / l.before_n - 1), 1) AS like_for_like_pct
+SELECT y.year, y.before_year, CAST(y.n AS SIGNED) AS incidents, CAST(b.n AS SIGNED) AS incidents_before, {percent("y.n", "b.n")} AS change_pct,
+       CAST(l.now_n AS SIGNED) AS like_for_like, CAST(l.before_n AS SIGNED) AS like_for_like_before, {percent("l.now_n", "l.before_n")} AS like_for_like_pct
 FROM years y LEFT JOIN years b ON b.year = y.before_year LEFT JOIN both_years l ON l.year = y.year
 """
 
@@ -186,9 +192,14 @@ def create_views(connection, settings) -> list[str]:
 # %% tags=["given"]
 
 
-def change(before: int | None, now: int | None, percent: float | None) -> str:
-    """ "1,427 → 1,344 (-5.8%)"; of two years without an authority in common "nothing to compare"."""
-    return f"{before:,} → {now:,} ({float(percent):+.1f}%)" if before else "nothing to compare"
+def change(before: int | None, now: int | None, in_percent: Decimal | None) -> str:
+    """A change in words, as "1,427 → 1,344 (-5.8%)"; of two years without an authority in common "nothing to compare"."""
+    return f"{before:,} → {now:,} ({in_percent:+.1f}%)" if before else "nothing to compare"
+
+
+def rounded(before: int, now: int) -> Decimal | None:
+    """The change in percent to one decimal, halves away from zero, as MySQL rounds; None without a number before."""
+    return (Decimal(100 * (now - before)) / before).quantize(Decimal("0.1"), ROUND_HALF_UP) if before else None
 
 
 # %% [markdown]
@@ -364,10 +375,7 @@ class Pipeline:
         asked = "SELECT year, like_for_like_before, like_for_like, like_for_like_pct FROM like_for_like WHERE before_year IS NOT NULL"
         with self._mart().connect() as connection:
             found = {year: change(*numbers) for year, *numbers in connection.execute(sa.text(asked))}
-        expected = {
-            year: change(before, now, round(100 * (now / before - 1), 1) if before else None)
-            for year, (before, now) in oracle.like_for_like().items()
-        }
+        expected = {year: change(before, now, rounded(before, now)) for year, (before, now) in oracle.like_for_like().items()}
         return [Line(f"{year} against the year before, like for like", text, found.get(year)) for year, text in expected.items()]
 
     def view_totals(self) -> dict[str, int]:

@@ -28,7 +28,7 @@ LIMITS = {"connect_timeout": 3, "read_timeout": 10, "write_timeout": 10}
 QUERIES = {
     "totals": "SELECT incidents, casualties, fatal FROM totals",
     "freshness": "SELECT latest_event_utc, age_seconds FROM freshness",
-    "newest": "SELECT event_time_local AS time, authority, location, severity, casualties, revision FROM accident ORDER BY incident_key DESC LIMIT 10",
+    "newest": "SELECT event_time_local AS time, severity, casualties, authority, location, revision FROM accident ORDER BY incident_key DESC LIMIT 10",
     "windows": "SELECT window_start_utc, window_end_utc, CAST(SUM(incidents) AS SIGNED) AS accidents, CAST(SUM(casualties) AS SIGNED) AS casualties FROM incident_window "
     "GROUP BY window_start_utc, window_end_utc ORDER BY window_start_utc DESC LIMIT 24",
     "severity": "SELECT severity, incidents FROM severity",
@@ -84,7 +84,7 @@ def draw(now: dict) -> None:
     numbers = {
         "records a second": f"{now['rate']:,.0f}",
         "lag: records that wait": f"{health['lag']:,}",
-        "facts": f"{health['facts']:,}",
+        "facts": f"{int(totals['incidents']):,}",
         "people hurt": f"{int(totals['casualties'] or 0):,}",
         "rejects": f"{health['rejects']:,}",
     }
@@ -119,7 +119,7 @@ def draw_windows(frame: pd.DataFrame) -> None:
         f"One bar an hour of accidents. A window closes when the watermark, {run().watermark_delay} behind the latest accident, has passed its end."
     )
     colours = alt.Color("state:N", scale=alt.Scale(domain=["closed", "open"], range=["#0072B2", "#E69F00"]), title=None)
-    bars = alt.Chart(frame).mark_bar().encode(x=alt.X("window_start_utc:T", title="start, UTC"), y=alt.Y("accidents:Q"), color=colours)
+    bars = alt.Chart(frame).mark_bar(size=14).encode(x=alt.X("window_start_utc:T", title="start, UTC"), y=alt.Y("accidents:Q"), color=colours)
     st.altair_chart(bars.properties(height=200), width="stretch")
     st.dataframe(frame.head(8), hide_index=True, width="stretch")
 
@@ -128,7 +128,7 @@ def draw_bars(now: dict) -> None:
     """Accidents by severity and by authority, with their numbers."""
     st.subheader("By severity and by authority")
     for name, of in (("severity", "severity"), ("authorities", "authority")):
-        base = alt.Chart(now[name]).encode(y=alt.Y(f"{of}:N", title=None), x=alt.X("incidents:Q", title="accidents"))
+        base = alt.Chart(now[name]).encode(y=alt.Y(f"{of}:N", title=None, axis=alt.Axis(labelLimit=240)), x=alt.X("incidents:Q", title="accidents"))
         numbers = base.mark_text(align="left", dx=4).encode(text=alt.Text("incidents:Q", format=",d"))
         st.altair_chart(base.mark_bar(color="#0072B2") + numbers, width="stretch")
 

@@ -58,7 +58,7 @@ def run(pipeline, spark, mode: str = "update"):
 @pytest.mark.parametrize("per_trigger", [60, 400, 5000])
 def test_windows_equal_the_oracles_row_by_row(pipeline, spark, per_trigger):
     """Late ones, repeats, corrections, poison; many batches, few, one. With many some rows are too late, and both know which."""
-    records = busy(1, 1200)
+    records = busy(1, 700)
     pipeline.produce(records)
     pipeline.settings = pipeline.settings.having(max_offsets_per_trigger=per_trigger)
     run(pipeline, spark)

@@ -133,6 +133,19 @@ def test_like_for_like_leaves_out_an_authority_that_one_year_lacks(pipeline, fil
     assert pd.isna(view(pipeline, "like_for_like").set_index("year").loc[2018, "change_pct"])
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "percent"),
+    [(1427, 1344, "-5.8"), (2031, 393, "-80.6"), (1427, 1802, "26.3"), (2000, 1999, "-0.1"), (2000, 2001, "0.1"), (3, 7, "133.3")],
+)
+def test_a_change_in_percent_is_rounded_once(pipeline, before, now, percent):
+    """By MySQL as by hand; 80.65 that is 80.6499 is 80.6, a half goes away from zero."""
+    with pipeline.engine.connect() as connection:
+        found = connection.execute(
+            sa.text(f"SELECT {lab.percent('n', 'b')} FROM (SELECT :now AS n, :before AS b) x"), {"now": now, "before": before}
+        ).scalar()
+    assert (str(found), str(lab.rounded(before, now))) == (percent, percent)
+
+
 def test_the_map_shows_places_where_they_are(pipeline):
     """Two grid references whose latitude and longitude are published: the trig pillar of the Ordnance Survey's own example, and Ely."""
     with sa.create_engine(pipeline.settings.mysql_url("admin"), poolclass=sa.NullPool).begin() as connection:

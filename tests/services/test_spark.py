@@ -23,9 +23,9 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess:
 
 
 def test_a_session_is_quiet_in_utc_and_on_loopback(spark):
-    """No UI, four shuffle partitions, no socket that another machine could reach."""
+    """No UI, two shuffle partitions, no socket that another machine could reach."""
     assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
-    assert spark.conf.get("spark.sql.shuffle.partitions") == "4"
+    assert spark.conf.get("spark.sql.shuffle.partitions") == "2"
     listening = [
         c.laddr.ip.removeprefix("::ffff:") for child in living_children() for c in child.net_connections("inet") if c.status == psutil.CONN_LISTEN
     ]

@@ -20,6 +20,7 @@ import vl_convert
 
 from services.settings import Settings
 
+alt.data_transformers.disable_max_rows()  # altair's own limit of 5,000 rows is about notebooks; ours is MOST_POINTS
 TEMPLATE = Path(__file__).with_name("demo_page.html.j2")
 MOST_POINTS = 10_000
 COLOURS = {"Slight": "#56B4E9", "Serious": "#E69F00", "Fatal": "#D55E00"}  # of the Okabe-Ito palette: told apart by colour-blind readers too

@@ -60,7 +60,8 @@ def run(stack, tmp_path):
         connection.execute(sa.text(f"CREATE DATABASE {settings.database}"))
     yield settings
     with engine.connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE {settings.database}"))
+        for schema in (settings.mart, settings.database):
+            connection.execute(sa.text(f"DROP DATABASE IF EXISTS {schema}"))
 
 
 @pytest.fixture(scope="session")

@@ -13,17 +13,8 @@ from datasets.yearly import corrected_rows, write_year, yearly_rows
 from grading.notebook import earlier
 from services import faults
 
-lab, clean, warehouse, pipelines = earlier("07"), earlier("05"), earlier("06"), earlier("12")
+lab, clean, warehouse = earlier("07"), earlier("05"), earlier("06")
 ROWS = 220
-
-
-@pytest.fixture
-def pipeline(run):
-    """A pipeline with an empty warehouse."""
-    made = pipelines.Pipeline(run)
-    made.prepare()
-    yield made
-    made.engine.dispose()
 
 
 @pytest.fixture(scope="module")

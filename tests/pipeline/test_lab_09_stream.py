@@ -14,15 +14,6 @@ lab, pipelines = earlier("09"), earlier("12")
 LATE = Rates(duplicate=0.1, revision=0.1, late=0.3, poison=0.05)
 
 
-@pytest.fixture
-def pipeline(run):
-    """A pipeline with an empty topic and an empty warehouse."""
-    made = pipelines.Pipeline(run)
-    made.prepare()
-    yield made
-    made.engine.dispose()
-
-
 def busy(seed: int, count: int):
     """Records of days with an accident every four minutes or so, many of them late, so that batches cut windows and watermarks matter."""
     return list(islice(live_records(seed, days=30, per_day=400, rates=LATE), count))

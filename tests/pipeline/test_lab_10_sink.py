@@ -10,16 +10,7 @@ from datasets.oracle import Oracle
 from grading.notebook import earlier
 from services import faults, local
 
-lab, produce, pipelines, events = earlier("10"), earlier("03"), earlier("12"), earlier("02")
-
-
-@pytest.fixture
-def pipeline(run):
-    """A pipeline with an empty topic and an empty warehouse."""
-    made = pipelines.Pipeline(run)
-    made.prepare()
-    yield made
-    made.engine.dispose()
+lab, events = earlier("10"), earlier("02")
 
 
 def told(*said: tuple[int, dict]) -> list[Record]:

@@ -15,18 +15,7 @@ from datasets.star import TABLES
 from datasets.yearly import yearly_files
 from grading.notebook import earlier
 
-lab, load, sink = earlier("12"), earlier("07"), earlier("10")
-
-
-@pytest.fixture
-def pipeline(run):
-    """A pipeline with an empty topic, an empty warehouse and its views."""
-    made = lab.Pipeline(run)
-    made.prepare()
-    yield made
-    made.engine.dispose()
-    with sa.create_engine(run.mysql_url("admin", ""), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE IF EXISTS {run.mart}"))
+lab = earlier("12")
 
 
 @pytest.fixture(scope="module")

@@ -7,27 +7,20 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from datasets.yearly import yearly_rows
+from datasets.yearly import write_year, yearly_rows
 from grading.notebook import earlier
 from solutions import demo_page
 
-lab, load = earlier("12"), earlier("07")
+lab = earlier("12")
 HOSTILE = '<script>alert("1")</script>'
 
 
 @pytest.fixture
-def pipeline(run, tmp_path):
+def filled(pipeline, tmp_path):
     """A warehouse with one yearly file."""
-    from datasets.yearly import write_year
-
-    made = lab.Pipeline(run)
-    made.prepare()
     write_year(tmp_path / "collisions-2019.csv", yearly_rows(2019, 250, 8, live_records=400))
-    made.run_batch([tmp_path / "collisions-2019.csv"])
-    yield made
-    made.engine.dispose()
-    with sa.create_engine(run.mysql_url("admin", ""), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE IF EXISTS {run.mart}"))
+    pipeline.run_batch([tmp_path / "collisions-2019.csv"])
+    return pipeline
 
 
 def read(pipeline) -> dict[str, pd.DataFrame]:
@@ -59,9 +52,9 @@ REPORT = lab.Report([lab.Line("a claim", 1, 1), lab.Line(HOSTILE, {"x": 1234}, '
 STAGES = [("a stage", 1234, 1.25, HOSTILE)]
 
 
-def test_every_number_of_the_views_is_on_the_page(pipeline):
+def test_every_number_of_the_views_is_on_the_page(filled):
     """Totals, each table, the map's counts; and FALSE where a line is false."""
-    views = read(pipeline)
+    views = read(filled)
     page = demo_page.render(views, REPORT, STAGES, "mart_x")
     text = Page(page).text
     for name, frame in views.items():
@@ -75,9 +68,9 @@ def test_every_number_of_the_views_is_on_the_page(pipeline):
     assert "FROM mart_x.severity" in text
 
 
-def test_nothing_of_the_data_is_code_and_nothing_comes_from_outside(pipeline):
+def test_nothing_of_the_data_is_code_and_nothing_comes_from_outside(filled):
     """Hostile texts are text; no script, no handler, no address but XML's own names; ids are unique; pictures have a role and a label."""
-    page = demo_page.render(read(pipeline), REPORT, STAGES, "mart_x")
+    page = demo_page.render(read(filled), REPORT, STAGES, "mart_x")
     seen = Page(page)
     assert HOSTILE in seen.text
     assert "script" not in [tag for tag, _ in seen.tags]
@@ -91,33 +84,39 @@ def test_nothing_of_the_data_is_code_and_nothing_comes_from_outside(pipeline):
     assert next(tag for tag, _ in seen.tags if tag in ("h1", "h2", "h3")) == "h1"
 
 
-def test_a_warehouse_without_facts_has_a_page_too(run):
+def test_a_warehouse_without_facts_has_a_page_too(pipeline):
     """Empty views, no error."""
-    made = lab.Pipeline(run)
-    made.prepare()
-    page = demo_page.render(read(made), lab.Report([]), [], run.mart)
-    assert "There are none." in page
-    made.engine.dispose()
+    assert "There are none." in demo_page.render(read(pipeline), lab.Report([]), [], "mart_x")
 
 
-def test_many_accidents_are_counted_in_squares(pipeline, monkeypatch):
+def test_many_accidents_are_counted_in_squares(filled, monkeypatch):
     """More than the page can show one by one."""
     monkeypatch.setattr(demo_page, "MOST_POINTS", 10)
-    views = read(pipeline)
+    views = read(filled)
     assert "severity" not in views["map"]
     assert views["map"]["incidents"].sum() == views["totals"].iloc[0].incidents
     assert "squares of a hundredth of a degree" in demo_page.render(views, REPORT, STAGES, "mart_x")
 
 
-def test_the_page_appears_whole_or_not_at_all(pipeline, tmp_path, monkeypatch):
+def test_as_many_points_as_the_page_may_hold_are_drawn(pipeline):
+    """Each accident a mark of its own."""
+    views, count = read(pipeline), demo_page.MOST_POINTS
+    views["map"] = pd.DataFrame({"latitude": [52 + number / count for number in range(count)], "longitude": 0.1, "severity": "Slight"})
+    views["on_the_map"] = pd.DataFrame({"severity": ["Slight"], "incidents": [count]})
+    page = demo_page.render(views, REPORT, STAGES, "mart_x")
+    assert "10,000 accidents; one mark an accident." in page
+    assert page.count('aria-roledescription="point"') == count
+
+
+def test_the_page_appears_whole_or_not_at_all(filled, tmp_path, monkeypatch):
     """A page that cannot be made leaves the old one as it was, and nothing beside it."""
     target = tmp_path / "page" / "demo.html"
     target.parent.mkdir()
-    demo_page.write_page(target, pipeline.settings, REPORT, STAGES)
+    demo_page.write_page(target, filled.settings, REPORT, STAGES)
     before = target.read_text()
     monkeypatch.setattr(demo_page.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError):
-        demo_page.write_page(target, pipeline.settings, REPORT, STAGES)
+        demo_page.write_page(target, filled.settings, REPORT, STAGES)
     assert [path.name for path in target.parent.iterdir()] == ["demo.html"]
     assert target.read_text() == before
 
@@ -138,12 +137,12 @@ def live(monkeypatch):
     return start
 
 
-def test_the_live_page_shows_what_the_warehouse_holds(pipeline, live):
+def test_the_live_page_shows_what_the_warehouse_holds(filled, live):
     """Facts, people, newest accidents; no exception."""
-    page = live(pipeline.settings)
+    page = live(filled.settings)
     assert not page.exception
     shown = {metric.label: metric.value for metric in page.metric}
-    views = read(pipeline)
+    views = read(filled)
     assert shown["facts"] == f"{views['totals'].iloc[0].incidents:,}"
     assert shown["people hurt"] == f"{views['totals'].iloc[0].casualties:,}"
     assert shown["lag: records that wait"] == "0"

@@ -9,7 +9,7 @@ All pictures come from the views, read as bi_reader. Only rate and lag ask the w
 
 import os
 from collections import deque
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 import altair as alt
 import pandas as pd
@@ -35,6 +35,7 @@ QUERIES = {
     "authorities": "SELECT authority, CAST(SUM(incidents) AS SIGNED) AS incidents FROM location_severity GROUP BY authority ORDER BY authority",
     "map": "SELECT latitude, longitude, severity FROM map ORDER BY police_ref DESC LIMIT 3000",
 }
+MERGED = f"SELECT COALESCE(SUM(records_read), 0) FROM load_ledger WHERE merged_at_utc > UTC_TIMESTAMP(6) - INTERVAL {RATE_OVER_S} SECOND"
 
 
 @st.cache_resource
@@ -61,8 +62,7 @@ def ask() -> dict:
     with mart.connect() as connection:
         shown = {name: pd.read_sql(sa.text(query), connection) for name, query in QUERIES.items()}
     with loader.connect() as connection:
-        since = {"since": datetime.now(timezone.utc).replace(tzinfo=None) - timedelta(seconds=RATE_OVER_S)}
-        merged = connection.execute(sa.text("SELECT COALESCE(SUM(records_read), 0) FROM load_ledger WHERE merged_at_utc > :since"), since).scalar()
+        merged = connection.execute(sa.text(MERGED)).scalar()
     pipeline = earlier("12").Pipeline(settings)
     try:
         health = pipeline.health()
@@ -178,3 +178,10 @@ st.write(
     "Made-up accidents of the last thirty days, told some hundred times faster than they were. In the real files each row stands for people who were hurt."
 )
 page()
+with st.expander("The SQL behind every number"):
+    st.write(f"In schema {run().mart}, as bi_reader:")
+    st.code("\n".join(f"{query};" for query in QUERIES.values()), language="sql", wrap_lines=True)
+    st.write(
+        f"In schema {run().database}, as loader: the records of the last {RATE_OVER_S} seconds, all records that are merged (lag: the topic's offsets less these), rejects."
+    )
+    st.code(f"{MERGED};\nSELECT SUM(records_read) FROM load_ledger;\nSELECT COUNT(*) FROM rejects;", language="sql", wrap_lines=True)

@@ -6,10 +6,17 @@ PER_SECOND ?= 20
 PORT ?=
 SIZES ?= 10000 100000 1000000
 SEED ?= 1
+N ?=
+NOTEBOOK ?=
+SUBMISSION ?=
+OUT ?=
+GRADE_SEED ?=
+UNSAFE ?=
+ALL ?=
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE = 1
 .DEFAULT_GOAL := help
-.PHONY: help setup demo live up down status doctor reset test lint bench endurance pins ready
+.PHONY: help setup demo live up down status doctor reset check grade build verify test lint bench endurance pins ready lab-number
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +48,19 @@ doctor: ready ## what is there, what is missing, the command that mends it
 reset: ready ## drop all topics and databases of this checkout (asks first)
 	@$(PY) -m services reset
 
+check: ready lab-number ## a lab's visible checks on your notebook (N=02 NOTEBOOK=path)
+	@$(PY) -m grading check --lab "$(N)" $(if $(NOTEBOOK),--notebook "$(NOTEBOOK)")
+
+grade: ready lab-number ## all checks on a notebook that was handed in, in a sandbox (N=02 SUBMISSION=path OUT=dir GRADE_SEED=7 UNSAFE=1)
+	@test -n "$(SUBMISSION)" || { echo "error: name the notebook to grade: make grade N=$(N) SUBMISSION=path/to/lab.ipynb" >&2; exit 1; }
+	@$(PY) -m grading grade --lab "$(N)" --submission "$(SUBMISSION)" $(if $(OUT),--out "$(OUT)") $(if $(GRADE_SEED),--seed "$(GRADE_SEED)") $(if $(UNSAFE),--unsafe)
+
+build: setup ## author: labs/ and the executed solution notebooks from solutions/ (N=02)
+	@$(PY) -m grading build $(if $(N),--lab "$(N)")
+
+verify: setup ## author: is every lab what it promises? what changed, and a sample (N=02 ALL=1)
+	@$(PY) -m grading verify $(if $(N),--lab "$(N)") $(if $(ALL),--all)
+
 test: setup ## the tests, on real local services
 	@$(PY) -m pytest
 
@@ -50,9 +70,13 @@ lint: setup ## ruff
 bench: setup ## ratios: Spark's start against pyspark's own; exactly once against a bare append and the naive way (about 15 minutes)
 	@$(PY) -m benchmarks.spark_start
 	@$(PY) -m benchmarks.throughput $(foreach size,$(SIZES),--sizes $(size))
+	@$(PY) -m benchmarks.grading
 
 endurance: setup ## ten demos, in each of which everything is killed once (about ten minutes)
 	@$(PY) -m benchmarks.endurance
+
+lab-number:
+	@test -n "$(N)" || { echo "error: name the lab: make $(MAKECMDGOALS) N=02" >&2; exit 1; }
 
 ready:
 	@test -e .venv/complete || { echo "error: this checkout is not set up yet; run: make setup" >&2; exit 1; }

@@ -96,6 +96,14 @@ def install() -> None:
     STAMP.write_text(fingerprint())
 
 
+def make_importable() -> None:
+    """Let a notebook import the course from whatever folder it runs in."""
+    for folder in VENV.glob("lib/python*/site-packages"):
+        path = folder / "accident_pipeline_labs.pth"
+        if not path.exists() or path.read_text() != f"{ROOT}\n":
+            path.write_text(f"{ROOT}\n")
+
+
 def pins(*names: str) -> list[str]:
     """The pinned entries, hashes included, of some packages of requirements.txt."""
     entries = re.split(r"\n(?=[a-zA-Z])", REQUIREMENTS.read_text())
@@ -167,6 +175,7 @@ def main() -> None:
     held = lock()
     write_secrets()
     install()
+    make_importable()
     held.close()
 
 

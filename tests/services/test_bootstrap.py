@@ -108,3 +108,12 @@ def test_every_requirement_is_pinned_with_hashes():
     ]
     assert len(entries) > 100
     assert [entry for entry in entries if "==" not in entry or "--hash=sha256:" not in entry] == []
+
+
+def test_a_notebook_anywhere_can_import_the_course(checkout):
+    """A .pth file in the virtual environment names the checkout; a second call changes nothing."""
+    folder = checkout / ".venv" / "lib" / "python3.11" / "site-packages"
+    folder.mkdir(parents=True)
+    for _ in range(2):
+        bootstrap.make_importable()
+        assert [path.read_text() for path in folder.glob("*.pth")] == [f"{checkout}\n"]

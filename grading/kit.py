@@ -1,0 +1,150 @@
+"""Trusted functions of the far side: what a check hands to a student's code, and how it looks at what came back.
+
+frame, rows, schema, plan, progress, take, rng, transaction, table, producer, consumer, admin, kill, close; `error` stands
+on the near side (student.py). Results that are objects stay here as handles. What they report can be forged by the code
+beside them, so every exercise has a witness outside as well.
+"""
+
+import contextlib
+import functools
+import importlib
+import itertools
+import os
+import random
+import signal
+
+
+def rng(seed: int):
+    """A random.Random with this seed (handle)."""
+    return random.Random(seed)
+
+
+def take(generator, n: int) -> list:
+    """The next n items, fewer if it ends."""
+    return list(itertools.islice(generator, n))
+
+
+def frame(rows: list, ddl: str):
+    """A Spark DataFrame of rows (tuples or dicts) with a schema such as "id INT, note STRING" (handle)."""
+    from services.spark import spark_session
+
+    return spark_session().createDataFrame(rows, ddl)
+
+
+def rows(handle, limit: int = 10_000) -> list:
+    """A frame's rows as dicts; ValueError if there are more than limit. Spark, pandas, and what SQLAlchemy returns."""
+    if hasattr(handle, "limit"):
+        found = [row.asDict(recursive=True) for row in handle.limit(limit + 1).collect()]
+    elif hasattr(handle, "to_dict"):
+        found = [{key: _plain(value) for key, value in row.items()} for row in handle.head(limit + 1).to_dict("records")]
+    else:
+        found = [dict(row._mapping) for row in itertools.islice(handle, limit + 1)]
+    if len(found) > limit:
+        raise ValueError(f"more than {limit:,} rows")
+    return found
+
+
+def _plain(value):
+    """numpy's and pandas' scalars as Python's own; NaT and NaN as None."""
+    if value is None or value != value:
+        return None
+    if hasattr(value, "to_pydatetime"):
+        return value.to_pydatetime()
+    return value.item() if hasattr(value, "item") else value
+
+
+def schema(handle) -> list:
+    """A frame's columns: [name, type] each."""
+    if hasattr(handle, "limit"):
+        return [[field.name, field.dataType.simpleString()] for field in handle.schema.fields]
+    return [[str(name), str(kind)] for name, kind in handle.dtypes.items()]
+
+
+def plan(handle) -> str:
+    """A Spark frame's physical plan as text."""
+    return handle._jdf.queryExecution().executedPlan().toString()
+
+
+def progress(handle) -> list:
+    """The progress of a streaming query, one JSON text a batch."""
+    return [item if isinstance(item, str) else item.json for item in handle.recentProgress]
+
+
+def transaction(url: str):
+    """An open SQLAlchemy connection in a transaction (handle); `close` commits it, or rolls it back."""
+    import sqlalchemy
+
+    connection = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool).connect()
+    connection.begin()
+    return connection
+
+
+def table(metadata, name: str):
+    """A table of SQLAlchemy metadata (handle)."""
+    return metadata.tables[name]
+
+
+def producer(bootstrap: str, **options):
+    """A KafkaProducer (handle)."""
+    from kafka import KafkaProducer
+
+    return KafkaProducer(bootstrap_servers=bootstrap, **options)
+
+
+def consumer(bootstrap: str, *topics: str, **options):
+    """A KafkaConsumer (handle)."""
+    from kafka import KafkaConsumer
+
+    return KafkaConsumer(*topics, bootstrap_servers=bootstrap, **options)
+
+
+def admin(bootstrap: str, **options):
+    """A KafkaAdminClient (handle)."""
+    from kafka import KafkaAdminClient
+
+    return KafkaAdminClient(bootstrap_servers=bootstrap, **options)
+
+
+def kill(when: str, name: str) -> None:
+    """From now on this process dies (SIGKILL) just before or after a call of the function.
+
+    Args:
+        when: "before" or "after".
+        name: dotted, for example "kafka.KafkaConsumer.commit".
+    """
+    owner, attribute, original = _found(name)
+
+    @functools.wraps(original)
+    def dies(*args, **kwargs):
+        if when == "after":
+            original(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(owner, attribute, dies)
+
+
+def _found(name: str):
+    """The owner of a dotted name, its last part, and what is there."""
+    parts = name.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        with contextlib.suppress(ImportError, AttributeError):
+            owner = importlib.import_module(".".join(parts[:cut]))
+            for part in parts[cut:-1]:
+                owner = getattr(owner, part)
+            return owner, parts[-1], getattr(owner, parts[-1])
+    raise ValueError(f"there is nothing named {name}")
+
+
+def close(handle, keep: bool = True) -> None:
+    """End a producer, consumer, client, streaming query or connection. keep: a transaction is committed, else rolled back."""
+    if hasattr(handle, "in_transaction"):
+        (handle.commit if keep else handle.rollback)()
+    (handle.stop if hasattr(handle, "awaitTermination") else handle.close)()
+
+
+def close_all(handles) -> None:
+    """End whatever a check left open; a transaction is rolled back."""
+    for handle in handles:
+        if type(handle).__module__.startswith(("kafka", "sqlalchemy.engine", "pyspark.sql.streaming")):
+            with contextlib.suppress(Exception):
+                close(handle, keep=False)

@@ -1,0 +1,114 @@
+"""The kit on the far side: real frames, connections, producers and consumers, made there and looked at from here."""
+
+import pytest
+import sqlalchemy as sa
+
+from grading.student import Limits, Raised, Source, Student
+
+CODE = """
+def doubled(frame):
+    return frame.selectExpr("id", "2 * id AS twice")
+
+
+def send(producer, topic, values):
+    return [producer.send(topic, value.encode()).get(10).offset for value in values]
+
+
+def read(consumer, n):
+    return [next(consumer).value for _ in range(n)]
+
+
+def write(connection, value):
+    import sqlalchemy as sa
+    connection.execute(sa.text("INSERT INTO t VALUES (:v)"), {"v": value})
+
+
+def metadata():
+    import sqlalchemy as sa
+    made = sa.MetaData()
+    sa.Table("fact", made, sa.Column("a", sa.Integer))
+    return made
+
+
+def columns(table):
+    return [str(column.name) for column in table.columns]
+
+
+def partitions(admin, topic):
+    return len(admin.describe_topics([topic])[0]["partitions"])
+
+
+def pandas_frame():
+    import pandas as pd
+    return pd.DataFrame({"a": [1, 2], "b": ["x", None]})
+"""
+NAMES = frozenset(["doubled", "send", "read", "write", "metadata", "columns", "partitions", "pandas_frame"])
+
+
+@pytest.fixture
+def student():
+    """A student with time enough for a JVM."""
+    student = Student(Source("lab_kit", (), (("cell 1", CODE),), NAMES), Limits(90, 20, 6000))
+    yield student
+    student.close()
+
+
+def test_spark_frames_cross_as_capped_rows_with_their_schema(student, stack):
+    """frame, rows, schema, plan: the frame itself stays on the far side."""
+    frame = student.ref.doubled(student.kit.frame([[1], [2]], "id INT"))
+    assert student.kit.rows(frame, 10) == [{"id": 1, "twice": 2}, {"id": 2, "twice": 4}]
+    assert student.kit.schema(frame) == [["id", "int"], ["twice", "int"]]
+    assert "Project" in student.kit.plan(frame)
+    with pytest.raises(Raised, match="more than 1 rows"):
+        student.kit.rows(frame, 1)
+
+
+def test_pandas_frames_cross_as_rows(student):
+    """numpy's numbers are Python's, a missing value is None."""
+    frame = student.ref.pandas_frame()
+    assert student.kit.rows(frame) == [{"a": 1, "b": "x"}, {"a": 2, "b": None}]
+    assert student.kit.schema(frame) == [["a", "int64"], ["b", "object"]]
+
+
+def test_producers_consumers_and_admins_are_real(student, run):
+    """What the student's code sends lies in the topic; what it reads is what lies there."""
+    from kafka import KafkaAdminClient, KafkaConsumer
+
+    near = KafkaAdminClient(bootstrap_servers=run.kafka_bootstrap)
+    near.create_topics({run.topic: {"num_partitions": 2, "replication_factor": 1}})
+    near.close()
+    admin = student.kit.admin(run.kafka_bootstrap)
+    producer = student.kit.producer(run.kafka_bootstrap)
+    assert 0 in student.send(producer, run.topic, ["a", "b"])
+    student.kit.close(producer)
+    raw = KafkaConsumer(run.topic, bootstrap_servers=run.kafka_bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=10_000)
+    assert sorted(next(raw).value for _ in range(2)) == [b"a", b"b"]
+    raw.close()
+    consumer = student.kit.consumer(run.kafka_bootstrap, run.topic, auto_offset_reset="earliest", consumer_timeout_ms=10_000)
+    assert sorted(student.read(consumer, 2)) == [b"a", b"b"]
+    assert student.partitions(admin, run.topic) == 2
+
+
+@pytest.mark.parametrize(("keep", "stored"), [(True, 1), (False, 0), (None, 0)], ids=["kept", "rolled back", "left open"])
+def test_a_transaction_is_kept_only_if_the_check_keeps_it(student, run, keep, stored):
+    """What a check leaves open is rolled back when it ends."""
+    engine = sa.create_engine(run.mysql_url("admin"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sa.text("CREATE TABLE t (v INT)"))
+        transaction = student.kit.transaction(run.mysql_url("admin"))
+        student.write(transaction, 5)
+        if keep is not None:
+            student.kit.close(transaction, keep)
+        student.tidy()
+        assert connection.execute(sa.text("SELECT COUNT(*) FROM t")).scalar() == stored
+
+
+def test_a_table_of_metadata_is_a_handle(student):
+    """By its name."""
+    assert student.columns(student.kit.table(student.ref.metadata(), "fact")) == ["a"]
+
+
+def test_a_name_that_is_nothing_cannot_be_killed(student):
+    """The sentence names it."""
+    with pytest.raises(Raised, match=r"there is nothing named os\.no_such"):
+        student.kit.kill("before", "os.no_such")

@@ -194,7 +194,7 @@ def executed(lab: Lab, say: Callable[[str], None] = lambda line: None) -> dict:
         say(f"{lab.id}: cell {cell_index + 1} of {len(notebook.cells)}")
 
     client = NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(lab.source.parent)}},
+        notebook, timeout=300, kernel_name="python3", extra_arguments=["--log-level=ERROR"], resources={"metadata": {"path": str(lab.source.parent)}},
         on_cell_start=starts,
     )  # fmt: skip
     try:

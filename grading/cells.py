@@ -39,10 +39,12 @@ def parse(source: str) -> list[ast.stmt]:
 
 
 def defines(node: ast.stmt) -> bool:
-    """True if the statement only names something: an import, a function, a class, a literal."""
+    """True if the statement only names something: an import, a function, a class, a literal, another name."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom):
         return True
     if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+        if isinstance(node.value, ast.Name):
+            return True
         try:
             ast.literal_eval(node.value)
             return True
@@ -72,25 +74,30 @@ class Loader:
     def __init__(self, at: Callable[[str], None] = lambda label: None):
         self.at, self.problems, self.notes = at, {}, []
 
-    def load(self, name: str, trusted: Iterable[tuple[str, str]], student: Iterable[tuple[str, str]]) -> ModuleType:
+    def load(self, name: str, trusted: Iterable[tuple[str, str]], base: Iterable[tuple[str, str]], student: Iterable[tuple[str, str]]) -> ModuleType:
         """The module.
 
         Args:
             name: of the module.
             trusted: (label, source) of the imports and given cells; they run whole.
+            base: (label, source) of cells that run whole, too, and may be defined anew: the solution below a mutant.
             student: (label, source) of the submission's cells.
         """
         module = ModuleType(name)
         sys.modules[name] = module  # dataclasses look their module up
-        for label, source in trusted:
-            self.at(label)
-            exec(compile(source, remembered(label, source), "exec"), module.__dict__)  # noqa: S102 - trusted
+        self._run_whole(trusted, module)
         given = dict(module.__dict__)
+        self._run_whole(base, module)
         for label, source, node in self._chosen(student):
             self.at(label)
             self._run(label, source, node, module)
         module.__dict__.update(given)
         return module
+
+    def _run_whole(self, cells: Iterable[tuple[str, str]], module: ModuleType) -> None:
+        for label, source in cells:
+            self.at(label)
+            exec(compile(source, remembered(label, source), "exec"), module.__dict__)  # noqa: S102 - trusted
 
     def _chosen(self, cells: Iterable[tuple[str, str]]) -> list[tuple[str, str, ast.stmt]]:
         """What runs, in the notebook's order. A later cell that is no Python takes its names with it: its author meant them."""

@@ -102,10 +102,10 @@ class Far:
         self.handles[number] = thing
         return codec.Handle(number, codec.name_of(thing))
 
-    def _load(self, number: int, name: str, trusted: list, student: list) -> None:
+    def _load(self, number: int, name: str, trusted: list, base: list, student: list) -> None:
         self.loader = Loader(at=lambda label: self.link.send(["at", label]))
         try:
-            self.module = self.loader.load(name, trusted, student)
+            self.module = self.loader.load(name, trusted, base, student)
         except BaseException as error:
             self.link.send(["raised", number, facts(error)])
         else:

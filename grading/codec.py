@@ -10,7 +10,7 @@ infinities too), str (lone surrogates too), bytes, list and dict are MessagePack
     5 Decimal      text                         12 handle     [number, type]: an object that stays on the far side
     6 UUID         16 bytes                     13 callback   [number, name]: a function that stays on the near side
     7 datetime     [ISO text, zone or null, fold]
-    14 iterated    [items]: what a generator yielded, to at most ITEMS
+    14 iterated    [items]: what a generator or another iterator yielded, to at most ITEMS
 
 Only exact types pass: a subclass of int can lie, so it is no plain data. Decoding builds nothing but these types; it runs
 no code that came with the data, and costs no more than a small multiple of the frame's size. (MessagePack's own timestamp is
@@ -20,11 +20,10 @@ read as what it is, and never written.)
 import collections
 import dataclasses
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from itertools import islice
-from types import GeneratorType
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -132,7 +131,7 @@ def _parts(value, kind, special):
         return 11, [kind.__name__, dict(zip(kind._fields, value, strict=True))]
     if dataclasses.is_dataclass(kind):
         return 11, [kind.__name__, {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}]
-    if kind is GeneratorType:
+    if issubclass(kind, Iterator):
         return 14, _taken(value)
     raise CodecError(f"{name_of(value)} is no plain data")
 

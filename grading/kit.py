@@ -1,6 +1,6 @@
 """Trusted functions of the far side: what a check hands to a student's code, and how it looks at what came back.
 
-frame, rows, schema, plan, progress, take, rng, transaction, table, producer, consumer, admin, kill, close; `error` stands
+frame, rows, schema, plan, progress, take, rng, hold, value, transaction, table, producer, consumer, admin, kill, close; `error` stands
 on the near side (student.py). Results that are objects stay here as handles. What they report can be forged by the code
 beside them, so every exercise has a witness outside as well.
 """
@@ -17,6 +17,16 @@ import signal
 def rng(seed: int):
     """A random.Random with this seed (handle)."""
     return random.Random(seed)
+
+
+def hold(value):
+    """The value itself, kept on the far side (handle): so a check can see whether a function changes its argument."""
+    return value
+
+
+def value(handle):
+    """What a handle holds now, as plain data."""
+    return handle
 
 
 def take(generator, n: int) -> list:

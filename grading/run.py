@@ -33,10 +33,10 @@ def trusted_cells(lab: Lab) -> tuple[notebook.Cell, ...]:
     return tuple(notebook.read(lab.notebook))
 
 
-def source_of(lab: Lab, trusted: Sequence[notebook.Cell], student: Sequence[tuple[str, str]]) -> Source:
-    """What a child loads: imports and given of the trusted copy, then the student's cells (label, source)."""
+def source_of(lab: Lab, trusted: Sequence[notebook.Cell], student: Sequence[tuple[str, str]], base: Sequence[tuple[str, str]] = ()) -> Source:
+    """What a child loads: imports and given of the trusted copy, then the student's cells (label, source), on top of a base."""
     own = tuple((f"the course's {cell.label}", cell.source) for cell in trusted if cell.tags & {"imports", "given"})
-    return Source(f"lab_{lab.folder}", own, tuple(student), lab.names)
+    return Source(f"lab_{lab.folder}", own, tuple(student), lab.names, tuple(base))
 
 
 def student_for(lab: Lab, source: Source, boxed: bool = False) -> Student:
@@ -106,7 +106,7 @@ def run_checks(
 
 def _options(root: Path, folder: str) -> list[str]:
     return [
-        "-c", os.devnull, f"--rootdir={root}", "--import-mode=importlib", f"--basetemp={folder}/base", "--capture=sys",
+        "-c", os.devnull, f"--rootdir={root}", "--import-mode=importlib", "--noconftest", f"--basetemp={folder}/base", "--capture=sys",
         *(part for name in ("cacheprovider", "terminal", "faulthandler", "junitxml", "logging", "doctest", "unittest") for part in ("-p", f"no:{name}")),
     ]  # fmt: skip
 

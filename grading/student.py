@@ -28,7 +28,7 @@ from services.errors import CourseError
 
 START_S = 30
 OUTPUT = 64 * 1024
-HANDLES = ("rng", "frame", "transaction", "table", "producer", "consumer", "admin")
+HANDLES = ("rng", "hold", "frame", "transaction", "table", "producer", "consumer", "admin")
 """Kit functions whose results stay on the far side."""
 
 
@@ -78,12 +78,13 @@ class KitError(Exception):
 
 @dataclass(frozen=True)
 class Source:
-    """What a child loads. trusted, student: (label, source) of cells. names: the answers that checks may call."""
+    """What a child loads. trusted, student, base: (label, source) of cells, see cells.Loader. names: the answers that checks may call."""
 
     module: str
     trusted: tuple[tuple[str, str], ...]
     student: tuple[tuple[str, str], ...]
     names: frozenset[str]
+    base: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -417,7 +418,7 @@ class Student:
                 return child
             except Trouble as trouble:
                 child.end()
-                if child.at in dict(self._source.trusted):
+                if child.at in dict(self._source.trusted + self._source.base):
                     raise FarSideBroken(f"{child.at} of {self._source.module} cannot be loaded ({trouble}); nothing was graded") from None
                 if child.at not in dict(self._source.student) or child.at in self._skipped or len(self._skipped) > 20:
                     raise
@@ -425,7 +426,8 @@ class Student:
 
     def _load_into(self, child: Child) -> Loaded:
         cells = [list(cell) for cell in self._source.student if cell[0] not in self._skipped]
-        number = child.send("load", self._source.module, [list(cell) for cell in self._source.trusted], cells)
+        trusted, base = ([list(cell) for cell in some] for some in (self._source.trusted, self._source.base))
+        number = child.send("load", self._source.module, trusted, base, cells)
         return self._told(child.answer(number, self._limits.load_s, "loading the notebook"))
 
     def _told(self, said) -> Loaded:

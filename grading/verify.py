@@ -188,8 +188,8 @@ def _points(lab: Lab, results: Sequence[CheckResult]) -> list[str]:
 
 def gate_mutant(lab: Lab, student: Student, mutant: Mutant, report: Report) -> list[str]:
     """A wrong solution fails the checks that it names, and no other."""
-    cells = [*_solution(lab), (f"mutant {mutant.name}", mutant.source)]
-    loaded = student.change(run.source_of(lab, run.trusted_cells(lab), cells))
+    cells = [(f"mutant {mutant.name}", mutant.source)]
+    loaded = student.change(run.source_of(lab, run.trusted_cells(lab), cells, base=_solution(lab)))
     if loaded.problems:
         return [f"mutant {mutant.name} does not load: {'; '.join(loaded.problems.values())}"]
     results = run.run_checks(lab, student, SEEDS[0])

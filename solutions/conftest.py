@@ -3,7 +3,7 @@
 
 def pytest_sessionstart(session) -> None:
     """Start what the notebooks need; fixtures do not reach the cells that nbval runs."""
-    if session.config.getoption("nbval") or session.config.getoption("nbval_lax"):
+    if session.config.getoption("nbval", False) or session.config.getoption("nbval_lax", False):
         import services
 
         services.up()

@@ -94,6 +94,7 @@ def test_dataclasses_and_named_tuples_are_records():
 def test_a_generator_is_taken_to_a_limit():
     """A finite one arrives as a list; an endless one is refused."""
     assert codec.decode(codec.encode(n * n for n in range(4))) == [0, 1, 4, 9]
+    assert codec.decode(codec.encode(iter([1, 2]))) == [1, 2]
     with pytest.raises(codec.CodecError, match=r"yields more than 100,000 items"):
         codec.encode(n for n in iter(int, 1))
 

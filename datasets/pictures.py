@@ -8,7 +8,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73")
 
 
 def compare(says: str, x: str, y: str, **series: dict):
-    """Draw several distributions beside each other, and return their numbers as a pandas DataFrame, a row each.
+    """Draw several distributions beside each other, and return their numbers as a pandas DataFrame.
 
     Args:
         says: what there is to be seen, in one sentence; it is the picture's alternative text, too.
@@ -33,7 +33,8 @@ def compare(says: str, x: str, y: str, **series: dict):
         )
     )
     show(bars, says)
-    return pd.DataFrame(series).T[order]
+    numbers = pd.DataFrame(series, index=pd.Index(order, name=x))
+    return numbers if len(order) > 16 else numbers.T
 
 
 def show(chart, says: str) -> None:

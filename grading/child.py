@@ -139,6 +139,9 @@ class Far:
     def _function(self, kind: str, target) -> Callable:
         if kind == "handle":
             return self.handles[target]
+        if kind == "each":
+            function = self._function("answer", target)
+            return lambda items: [function(item) for item in items]
         if kind == "kit":
             from grading import kit
 

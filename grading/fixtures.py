@@ -80,13 +80,13 @@ def schema(services, own_name):
     engine = sa.create_engine(services.mysql_url("admin", ""), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with engine.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {own_name}"))
-        connection.execute(sa.text(f"CREATE USER '{own_name}'@'%' IDENTIFIED BY '{password}' WITH MAX_USER_CONNECTIONS 20"))
-        connection.execute(sa.text(f"GRANT ALL ON {own_name}.* TO '{own_name}'@'%'"))
+        connection.execute(sa.text(f"CREATE USER '{own_name}'@'127.0.0.1' IDENTIFIED BY '{password}' WITH MAX_USER_CONNECTIONS 20"))
+        connection.execute(sa.text(f"GRANT ALL ON {own_name}.* TO '{own_name}'@'127.0.0.1'"))
     admin_login = f"admin:{quote(services.password('admin'), safe='')}@"
     yield Schema(own_name, services.mysql_url("admin", own_name).replace(admin_login, f"{own_name}:{password}@"))
     with contextlib.suppress(Exception), engine.connect() as connection:
         connection.execute(sa.text(f"DROP DATABASE IF EXISTS {own_name}"))
-        connection.execute(sa.text(f"DROP USER IF EXISTS '{own_name}'@'%'"))
+        connection.execute(sa.text(f"DROP USER IF EXISTS '{own_name}'@'127.0.0.1'"))
 
 
 @pytest.fixture

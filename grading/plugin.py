@@ -159,7 +159,7 @@ class Checks:
             hidden=item.path == self.plan.hidden,
             points=about["points"] / self._share[item.function],
             outcome=outcome,
-            claim=inspect.getdoc(item.function).splitlines()[0],
+            claim=inspect.getdoc(item.function).splitlines()[0] + (f" Here: {case}." if (case := item.name.partition("[")[2][:-1]) else ""),
             wanted=wanted,
             got=got,
             next_step="" if ran else about["next_step"],

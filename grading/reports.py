@@ -9,7 +9,9 @@ import io
 import json
 import unicodedata
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jinja2
@@ -57,6 +59,24 @@ def headline(checks: Sequence[CheckResult]) -> str:
     return f"{passed} of {len(checks)} check{'' if len(checks) == 1 else 's'} passed"
 
 
+def gathered(checks: Sequence[CheckResult]) -> list[CheckResult]:
+    """The checks as people want them listed: of one with many cases, those that passed are one line."""
+    kept, seen = [], {}
+    for check in checks:
+        base, case = check.name.partition("[")[::2]
+        if check.outcome != "passed" or not case:
+            kept.append(check)
+        elif base not in seen:
+            seen[base] = len(kept)
+            kept.append(check)
+    count = Counter(check.name.partition("[")[0] for check in checks if check.outcome == "passed")
+    return [_one_line(check, count[check.name.partition("[")[0]]) if check.outcome == "passed" and "[" in check.name else check for check in kept]
+
+
+def _one_line(check: CheckResult, count: int) -> CheckResult:
+    return replace(check, claim=f"{check.claim.partition(' Here: ')[0]} ({count} case{'' if count == 1 else 's'})")
+
+
 # text
 
 
@@ -65,7 +85,7 @@ def plain_text(result: Result) -> str:
     lines = [shown(result.problem)] if result.problem else []
     for exercise in result.exercises:
         lines += [f"{exercise.id} {exercise.title}: {headline(exercise.checks)}"] if exercise.checks else []
-        for check in exercise.checks:
+        for check in gathered(exercise.checks):
             lines.append(f"  {SIGNS[check.outcome]} {check.outcome}: {check.claim}")
             lines += [f"      {name}: {text}" for name, text in parts(check)]
     return "\n".join([*lines, *(f"note: {shown(note, 500)}" for note in result.notes)])
@@ -116,7 +136,7 @@ def card(checks: Sequence[CheckResult], title: str, note: str = "") -> str:
     """A card for one exercise. Everything in it is escaped."""
     passed = bool(checks) and all(check.outcome == "passed" for check in checks)
     head = f"{_escaped(title)}{f' · {headline(checks)}' if checks else ''}"
-    return _frame(GOOD if passed else BAD if checks else DOUBT, head, "".join(map(_row, checks)), note)
+    return _frame(GOOD if passed else BAD if checks else DOUBT, head, "".join(map(_row, gathered(checks))), note)
 
 
 def summary_card(result: Result, note: str = "") -> str:
@@ -235,7 +255,7 @@ def html(result: Result, for_student: bool = True) -> str:
     seen = result.for_student() if for_student else result
     environment = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined)
     environment.filters |= {"shown": shown, "number": number}
-    return environment.get_template("feedback.html.j2").render(result=seen, parts=parts, headline=headline, word=word, signs=SIGNS)
+    return environment.get_template("feedback.html.j2").render(result=seen, parts=parts, headline=headline, word=word, gathered=gathered, signs=SIGNS)
 
 
 def write(result: Result, folder: Path) -> list[Path]:

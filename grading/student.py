@@ -2,6 +2,7 @@
 
     student.encode(event)             the result as plain data, or an exception that says what went wrong
     student.ref.inject(events)        a Handle to the result, which stays on the far side; callable if the object is
+    student.each.validate(events)     the results for each of many arguments, in one call
     student.begin.run_worker(…)       a running call: wait(within_s) or cancel()
     student.spawn()                   a second process with the same code
 
@@ -364,6 +365,7 @@ class Student:
         self.until = float("inf")
         self.ref = _Way(self, as_handle=True)
         self.begin = _Way(self, begin=True)
+        self.each = _Way(self, kind="each")
         self.kit = Kit(self)
 
     def __getattr__(self, name: str) -> Callable:
@@ -455,12 +457,12 @@ class Student:
             return Running(child, number, target)
         return child.answer(number, max(0.0, min(self._limits.call_s, self.until - time.monotonic())), target)
 
-    def answer_of(self, name: str, args: tuple, kwargs: dict, as_handle: bool, begin: bool):
+    def answer_of(self, name: str, args: tuple, kwargs: dict, as_handle: bool, begin: bool, kind: str = "answer"):
         """A call of one of the submission's answers."""
         if name not in self._source.names or (self.allowed is not None and name not in self.allowed):
             raise AssertionError(f"the check calls {name}, which is no answer of its exercise")
         self.used.add(name)
-        return self.call("answer", name, args, kwargs, as_handle, begin)
+        return self.call(kind, name, args, kwargs, as_handle, begin)
 
     def tidy(self) -> None:
         """Close what a check left open; end spawned processes."""
@@ -483,14 +485,14 @@ class Student:
 
 
 class _Way:
-    """A way to call: student.f, student.ref.f, student.begin.f."""
+    """A way to call: student.f, student.ref.f, student.begin.f, student.each.f."""
 
-    def __init__(self, student: Student, as_handle: bool = False, begin: bool = False):
-        self._student, self._as_handle, self._begin = student, as_handle, begin
+    def __init__(self, student: Student, as_handle: bool = False, begin: bool = False, kind: str = "answer"):
+        self._student, self._as_handle, self._begin, self._kind = student, as_handle, begin, kind
 
     def __getattr__(self, name: str) -> Callable:
         def call(*args, **kwargs):
-            return self._student.answer_of(name, args, kwargs, self._as_handle, self._begin)
+            return self._student.answer_of(name, args, kwargs, self._as_handle, self._begin, self._kind)
 
         return call
 

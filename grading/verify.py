@@ -25,6 +25,7 @@ from grading import build, manifest, run
 from grading.build import BuildError
 from grading.manifest import Lab
 from grading.plugin import CheckBroken
+from grading.reports import number
 from grading.results import CheckResult
 from grading.student import Student, Trouble
 from services.processes import write_atomically
@@ -49,12 +50,16 @@ class Mutant:
 
 @dataclass
 class Report:
-    """What came of one lab. gates: name → sentences (none: green), or None where the ledger knows the answer."""
+    """What came of one lab.
+
+    gates: name → sentences (none: green), or None where the ledger knows the answer. mutants: name → checks that it failed, points that it lost,
+    and what is wrong with it.
+    """
 
     lab: Lab
     gates: dict[str, list[str] | None] = field(default_factory=dict)
     checks: int = 0
-    mutants: dict[str, str] = field(default_factory=dict)
+    mutants: dict[str, tuple[str, str, str]] = field(default_factory=dict)
 
     @property
     def green(self) -> bool:
@@ -133,11 +138,11 @@ def _hints(lab: Lab) -> list[str]:
     text = (lab.source.parent / "hints.md").read_text(encoding="utf-8")
     parts = dict(zip(re.findall(r"^## (\d\d\.\d+)", text, re.MULTILINE), re.split(r"^## \d\d\.\d+.*$", text, flags=re.MULTILINE)[1:], strict=True))
     said = [f"hints.md has no hints for {exercise.id}" for exercise in lab.exercises if exercise.id not in parts]
-    for number, part in parts.items():
+    for exercise_id, part in parts.items():
         steps = re.split(r"^\d\. ", part, flags=re.MULTILINE)[1:]
         if len(steps) != 3:
-            said.append(f"hints.md has {len(steps)} hints for {number}, not three")
-        said += [f"a hint for {number} has more than {HINT_WORDS} words" for step in steps if len(step.split()) > HINT_WORDS]
+            said.append(f"hints.md has {len(steps)} hints for {exercise_id}, not three")
+        said += [f"a hint for {exercise_id} has more than {HINT_WORDS} words" for step in steps if len(step.split()) > HINT_WORDS]
     return said
 
 
@@ -195,7 +200,7 @@ def gate_mutant(lab: Lab, student: Student, mutant: Mutant, report: Report) -> l
     results = run.run_checks(lab, student, SEEDS[0])
     failed = {base(result.name) for result in results if result.outcome != "passed"}
     lost = sum(result.points for result in results if result.outcome != "passed")
-    report.mutants[mutant.name] = f"{len(failed)} checks, {lost:g} points: {mutant.why}"
+    report.mutants[mutant.name] = (str(len(failed)), number(lost), mutant.why)
     said = [f"mutant {mutant.name} survives {name}, which it says it fails" for name in sorted(mutant.fails - failed)]
     return said + [f"mutant {mutant.name} fails {name}, which it does not name" for name in sorted(failed - mutant.fails)]
 
@@ -328,7 +333,7 @@ def _lab(lab: Lab, student: Student, ledger: Ledger, report: Report, say: Say, o
     part("solution", lambda: gate_solution(lab, student, report))
     for mutant in mutants:
         part(f"mutant {mutant.name}", lambda mutant=mutant: gate_mutant(lab, student, mutant, report), mutant.source)
-        report.mutants.setdefault(mutant.name, f"as before: {mutant.why}")
+        report.mutants.setdefault(mutant.name, (f"{len(mutant.fails)}, as before", "", mutant.why))
     notebook = lab.source.with_suffix(".ipynb")
     part("notebook", lambda: gate_notebook(lab), notebook.read_text(encoding="utf-8") if notebook.is_file() else "")
 
@@ -346,9 +351,11 @@ def show(reports: Sequence[Report], console: Console | None = None) -> None:
             "[green]green[/]" if report.green else "[bold red]red[/]",
         )  # fmt: skip
     console.print(table)
+    mutants = Table("mutant", "checks failed", "points lost", "what is wrong")
     for report in reports:
-        for name, lost in report.mutants.items():
-            console.print(f"  {report.lab.id} {name}: {escape(lost)}", highlight=False)
+        for name, said in report.mutants.items():
+            mutants.add_row(f"{report.lab.id} {name}", *map(escape, said))
+    console.print(mutants)
     for report in reports:
         for gate, sentences in report.gates.items():
             for sentence in sentences or ():

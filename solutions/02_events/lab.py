@@ -90,7 +90,7 @@ uuid.uuid4() == uuid.uuid4()
 # %% [markdown]
 # ## 02.2 To bytes and back (4 points, 10 minutes)
 #
-# Kafka carries bytes and does not look into them. What they mean is between you and the reader. Here it is JSON in UTF-8, without spaces: one event takes about 590 bytes.
+# Kafka carries bytes and does not look into them. What they mean is between you and the reader. Here it is JSON in UTF-8, without spaces: one event takes about 540 bytes.
 #
 # **The trap**: Python writes `NaN` where a number is missing, and that is no JSON. Python reads it again without a word; Spark, Java and MySQL stop there, days later, in somebody else's code. See:
 
@@ -137,10 +137,10 @@ def decode(data: bytes) -> dict:
 check("02.2")
 
 # %% [markdown]
-# How much the spaces would cost, in bytes, at a million events:
+# What the spaces would cost: bytes of this event with them, without them, and the difference a billion times.
 
 # %% tags=["try", "nbval-check-output"]
-len(json.dumps(event)), len(encode(event)), f"{(len(json.dumps(event)) - len(encode(event))) / 1e3:.0f} GB in a billion"
+len(json.dumps(event)), len(encode(event)), f"{len(json.dumps(event)) - len(encode(event))} GB in a billion events"
 
 # %% [markdown]
 # ## 02.3 What is wrong with it? (6 points, 20 minutes)

@@ -44,7 +44,7 @@ def test_a_sound_lab_is_green_and_the_ledger_spares_the_second_run(executed):
     """All gates run once; then only what the commit draws."""
     (first,) = verify.verify([executed])
     assert (first.green, [gate for gate, found in first.gates.items() if found is None]) == (True, [])
-    assert {name: text.split(":")[0] for name, text in first.mutants.items()} == {"naive": "3 checks, 7 points", "joined": "1 checks, 3 points"}
+    assert {name: said[:2] for name, said in first.mutants.items()} == {"naive": ("3", "7"), "joined": ("1", "3")}
     (second,) = verify.verify([executed])
     assert second.green
     assert sum(found is None for found in second.gates.values()) >= 2

@@ -1,4 +1,4 @@
-"""02.2: takes any JSON for an event, NaN included; the next reader stops there (S5: an array becomes a row of NULLs)."""
+"""02.2: takes any JSON for an event, NaN included; the next reader stops there."""
 
 FAILS = [
     "test_02_2_what_is_no_event_is_not_decoded",

@@ -1,4 +1,4 @@
-"""02.3: takes the clock on the wall for UTC: right in winter, wrong in summer (M3, M4)."""
+"""02.3: takes the clock on the wall for UTC: right in winter, wrong in summer."""
 
 FAILS = [
     "test_02_3_simulated_events_have_no_fault",

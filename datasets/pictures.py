@@ -21,11 +21,11 @@ def compare(says: str, x: str, y: str, **series: dict):
     order = list(next(iter(series.values())))
     rows = [{x: str(value), y: heights.get(value, 0), "series": name} for name, heights in series.items() for value in order]
     bars = (
-        alt.Chart(pd.DataFrame(rows), title=says, width=34 * max(len(order), 8), height=200)
+        alt.Chart(pd.DataFrame(rows), title=alt.Title(says, anchor="start"), width=max(34 * len(order), 420), height=200)
         .mark_bar()
         .encode(
             x=alt.X(f"{x}:N", sort=[str(value) for value in order], axis=alt.Axis(labelAngle=0)),
-            y=alt.Y(f"{y}:Q"),
+            y=alt.Y(f"{y}:Q", axis=alt.Axis(titlePadding=14)),
             xOffset=alt.XOffset("series:N", sort=list(series)),
             color=alt.Color(
                 "series:N", scale=alt.Scale(domain=list(series), range=list(COLOURS[: len(series)])), legend=alt.Legend(orient="top", title=None)

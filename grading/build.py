@@ -17,6 +17,8 @@ from grading.manifest import Exercise, Lab
 from services.errors import CourseError
 from services.processes import write_atomically
 
+WIDEST = 100
+"""Characters of a line of code; a notebook's page cuts off what is longer."""
 ROLES = ("imports", "given", "answer", "check", "try", "drill")
 HEADING = re.compile(r"^##\s+(\d\d\.\d+)\s", re.MULTILINE)
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
@@ -69,6 +71,9 @@ def _role(lab: Lab, number: int, cell) -> str:
 
 def _cell(name: str, cell, role: str) -> dict:
     source = cell.source.splitlines(keepends=True)
+    wide = [line for line in source if len(line.rstrip("\n")) > WIDEST and role != "text"]
+    if wide:
+        raise BuildError(f"{name}: a line of code has {len(wide[0])} characters, more than {WIDEST}: {wide[0].strip()[:60]}…")
     if role == "text":
         return {"cell_type": "markdown", "id": name, "metadata": {}, "source": source}
     tags = [role, *sorted(set(cell.metadata["tags"]) - {role})]

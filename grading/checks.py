@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from grading.student import Raised, Trouble
 
 WIDTH = 300
+LONG = 80
 
 
 class Mismatch(AssertionError):
@@ -79,6 +80,8 @@ def difference(got: object, wanted: object) -> tuple[str, str]:
         return _of_items(((key, (got[key], wanted[key])) for key in wanted), len(wanted), "entry")
     if isinstance(got, dict) and isinstance(wanted, dict):
         return _of_keys(got, wanted)
+    if type(got) is type(wanted) in (str, bytes) and max(len(got), len(wanted)) > LONG:
+        return _of_text(got, wanted)
     if type(got) is not type(wanted) and not {type(got), type(wanted)} <= {int, float}:
         return f"{short(wanted)} ({type(wanted).__name__})", f"{short(got)} ({type(got).__name__})"
     return short(wanted), short(got)
@@ -89,7 +92,15 @@ def _of_items(pairs, count: int, word: str) -> tuple[str, str]:
     place, one, other = differ[0]
     label = f"{word} {place + 1 if isinstance(place, int) and word == 'item' else short(place)}"
     many = f"{len(differ):,} of {count:,} {'items' if word == 'item' else 'entries'} differ; " if count > 1 else ""
-    return f"{label}: {short(other)}", f"{many}{'the first, ' if len(differ) > 1 else ''}{label}: {short(one)}"
+    wanted, got = difference(one, other)
+    return f"{label}: {wanted}", f"{many}{'the first, ' if len(differ) > 1 else ''}{label}: {got}"
+
+
+def _of_text(got, wanted) -> tuple[str, str]:
+    """Long texts or bytes: some of both, from shortly before the first difference on."""
+    place = next((n for n, (one, other) in enumerate(zip(got, wanted, strict=False)) if one != other), min(len(got), len(wanted)))
+    start = max(0, place - 20)
+    return tuple(f"from position {start}: {text[start : start + 60]!r}" if start else repr(text[:60]) for text in (wanted, got))
 
 
 def _of_keys(got: dict, wanted: dict) -> tuple[str, str]:

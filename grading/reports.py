@@ -9,7 +9,6 @@ import io
 import json
 import unicodedata
 import xml.etree.ElementTree as ET
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -60,21 +59,30 @@ def headline(checks: Sequence[CheckResult]) -> str:
 
 
 def gathered(checks: Sequence[CheckResult]) -> list[CheckResult]:
-    """The checks as people want them listed: of one with many cases, those that passed are one line."""
-    kept, seen = [], {}
+    """The checks as people want them listed: the cases of one check are one line if they passed, and one if they did not."""
+    groups: dict[tuple, list[CheckResult]] = {}
     for check in checks:
         base, case = check.name.partition("[")[::2]
-        if check.outcome != "passed" or not case:
-            kept.append(check)
-        elif base not in seen:
-            seen[base] = len(kept)
-            kept.append(check)
-    count = Counter(check.name.partition("[")[0] for check in checks if check.outcome == "passed")
-    return [_one_line(check, count[check.name.partition("[")[0]]) if check.outcome == "passed" and "[" in check.name else check for check in kept]
+        groups.setdefault((base, check.outcome == "passed") if case else (check.name,), []).append(check)
+    return [_one(group) for group in groups.values()]
 
 
-def _one_line(check: CheckResult, count: int) -> CheckResult:
-    return replace(check, claim=f"{check.claim.partition(' Here: ')[0]} ({count} case{'' if count == 1 else 's'})")
+def _one(group: list[CheckResult]) -> CheckResult:
+    """One check that stands for some cases: the first, with the names or the number of the others."""
+    first, others = group[0], [check.name.partition("[")[2][:-1] for check in group[1:]]
+    if "[" not in first.name:
+        return first
+    if first.outcome == "passed":
+        return replace(first, claim=f"{first.claim.partition(' Here: ')[0]} ({len(group)} case{'' if len(group) == 1 else 's'})")
+    if not others:
+        return first
+    named = f": {', '.join(others)}" if "hidden" not in others else " cases"
+    return replace(first, claim=f"{first.claim} The same in {len(others)} more{named}.")
+
+
+def unwritten(checks: Sequence[CheckResult]) -> bool:
+    """True if the only thing wrong is that the exercise has not been begun."""
+    return bool(checks) and all(check.got.startswith("NotImplementedError: ") for check in checks)
 
 
 # text
@@ -96,7 +104,7 @@ def terminal(result: Result, console: Console | None = None) -> None:
     console = console or Console()
     if result.exercises and not result.problem:
         console.print(_table(result))
-    for check in result.checks:
+    for check in gathered(result.checks):
         if check.outcome != "passed":
             console.print(
                 Text(f"{SIGNS[check.outcome]} {check.exercise} {check.outcome}{' (hidden)' if check.hidden else ''}: {check.claim}", "bold")
@@ -126,7 +134,7 @@ def _points(exercise: ExerciseResult) -> str:
 
 def word(exercise: ExerciseResult) -> str:
     """One word for an exercise."""
-    return "infra" if exercise.infra else "passed" if exercise.passed else "not yet"
+    return "infra" if exercise.infra else "passed" if exercise.passed else "not written yet" if unwritten(exercise.checks) else "not yet right"
 
 
 # the notebook's card: inline styles, as front ends drop style sheets; no script
@@ -134,6 +142,11 @@ def word(exercise: ExerciseResult) -> str:
 
 def card(checks: Sequence[CheckResult], title: str, note: str = "") -> str:
     """A card for one exercise. Everything in it is escaped."""
+    if unwritten(checks):
+        waiting = "".join(f'<div style="margin:3px 0">○ {_escaped(check.claim.partition(" Here: ")[0])}</div>' for check in gathered(checks))
+        return _frame(
+            DOUBT, f"{_escaped(title)} · not written yet", f"{waiting}", note or "Write your answer, run its cell, then run this one again."
+        )
     passed = bool(checks) and all(check.outcome == "passed" for check in checks)
     head = f"{_escaped(title)}{f' · {headline(checks)}' if checks else ''}"
     return _frame(GOOD if passed else BAD if checks else DOUBT, head, "".join(map(_row, gathered(checks))), note)
@@ -150,12 +163,12 @@ def summary_card(result: Result, note: str = "") -> str:
     core = [exercise for exercise in result.exercises if exercise.level == "core"]
     done = sum(exercise.passed for exercise in core)
     head = f"{result.lab} {_escaped(result.title)} · {done} of {len(core)} core exercises passed"
-    open_checks = [check for check in result.checks if check.outcome != "passed" and not check.got.startswith("NotImplementedError")]
+    open_checks = gathered([check for check in result.checks if check.outcome != "passed" and not check.got.startswith("NotImplementedError")])
     return _frame(GOOD if done == len(core) else BAD, head, table + "".join(map(_row, open_checks)), note)
 
 
 def _sign(exercise: ExerciseResult) -> str:
-    return SIGNS["passed" if exercise.passed else "infra" if exercise.infra else "failed"]
+    return "○" if unwritten(exercise.checks) else SIGNS["passed" if exercise.passed else "infra" if exercise.infra else "failed"]
 
 
 def _frame(colour: str, head: str, body: str, note: str) -> str:

@@ -133,7 +133,10 @@ class Result:
 
 
 def _veiled(check: CheckResult) -> CheckResult:
-    return replace(check, wanted="", got="", detail="") if check.hidden else check
+    if not check.hidden:
+        return check
+    base, case = check.name.partition("[")[::2]
+    return replace(check, name=f"{base}[hidden]" if case else base, claim=check.claim.partition(" Here: ")[0], wanted="", got="", detail="")
 
 
 def to_dict(result: Result) -> dict:

@@ -46,11 +46,15 @@ from solutions.demo_page import write_page
 DATABASE = "accidents_demo"
 TOPIC_PREFIX = "raw_accidents_demo_"
 MOST_RESTARTS = 8
-FIRST_PART = 0.6  # of the events are there before the driver is killed; the others arrive while it is dead
+FIRST_PART = (
+    0.6  # of the events are there before the driver is killed; the others arrive while it is dead
+)
 ROWS_A_YEAR = 1000  # at most, in the generated yearly files
 PATIENCE_S = 300
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__
+)
 # Not on a terminal there is no width to ask for; 80 columns would break every line of the tables.
 console = Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=130)
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
@@ -61,7 +65,9 @@ logging.getLogger("kazoo").setLevel(logging.CRITICAL)
 
 
 @app.command(hidden=True)
-def driver(database: str, topic: str, checkpoint: Path, per_trigger: int, go_on: bool = False) -> None:
+def driver(
+    database: str, topic: str, checkpoint: Path, per_trigger: int, go_on: bool = False
+) -> None:
     """Stream the topic into the star and the windows; one JSON line on stdout for each merged batch."""
     _die_with_parent()
     services.warm_up()
@@ -69,7 +75,16 @@ def driver(database: str, topic: str, checkpoint: Path, per_trigger: int, go_on:
     pipeline = earlier("12").Pipeline(settings)
 
     def tell(batch_id: int, result) -> None:
-        print(json.dumps({"batch_id": batch_id, "records": result.records_read, "already_merged": result.already_merged}), flush=True)
+        print(
+            json.dumps(
+                {
+                    "batch_id": batch_id,
+                    "records": result.records_read,
+                    "already_merged": result.already_merged,
+                }
+            ),
+            flush=True,
+        )
 
     spark = services.spark_session()
     queries = pipeline.start_stream(spark, tell, available_now=not go_on)
@@ -92,14 +107,21 @@ def _die_with_parent() -> None:
 
 def run_settings(database: str, topic: str, checkpoint: Path, per_trigger: int) -> Settings:
     """The settings of one run."""
-    return services.settings().having(topic=topic, database=database, checkpoint=checkpoint, max_offsets_per_trigger=per_trigger)
+    return services.settings().having(
+        topic=topic, database=database, checkpoint=checkpoint, max_offsets_per_trigger=per_trigger
+    )
 
 
 class Driver:
     """A running driver process (Python and its JVM, one process group) and what it has told so far."""
 
     def __init__(self, settings: Settings, go_on: bool):
-        words = (settings.database, settings.topic, settings.checkpoint, settings.max_offsets_per_trigger)
+        words = (
+            settings.database,
+            settings.topic,
+            settings.checkpoint,
+            settings.max_offsets_per_trigger,
+        )
         command = [sys.executable, "-m", "solutions.demo", "driver", *map(str, words)]
         self.told: list[dict] = []
         self.log = state_dir() / "log" / "demo-driver.log"
@@ -162,7 +184,9 @@ def revived() -> Iterator[list[str]]:
             dead = [name for name in local.NAMES if not processes.alive(processes.find(name))]
             if dead and not over.is_set():
                 died.extend(dead)
-                console.print(f"  [yellow]{', '.join(dead)} died; starting again what is missing[/]")
+                console.print(
+                    f"  [yellow]{', '.join(dead)} died; starting again what is missing[/]"
+                )
                 try:
                     local.up()
                 except CourseError as error:
@@ -203,7 +227,9 @@ def start_clean(settings: Settings, prefix: str) -> None:
     if topics:
         admin.delete_topics(topics)
     admin.close()
-    with sa.create_engine(settings.mysql_url("admin", ""), isolation_level="AUTOCOMMIT").connect() as connection:
+    with sa.create_engine(
+        settings.mysql_url("admin", ""), isolation_level="AUTOCOMMIT"
+    ).connect() as connection:
         for schema in (settings.mart, settings.database):
             connection.execute(sa.text(f"DROP DATABASE IF EXISTS {schema}"))
         connection.execute(sa.text(f"CREATE DATABASE {settings.database}"))
@@ -237,7 +263,9 @@ class Demo:
 
     def __init__(self, given: Input):
         run = f"{TOPIC_PREFIX}{int(time.time() * 1000)}"
-        self.settings = run_settings(DATABASE, run, state_dir() / "demo" / run / "checkpoint", max(1, given.total // 10))
+        self.settings = run_settings(
+            DATABASE, run, state_dir() / "demo" / run / "checkpoint", max(1, given.total // 10)
+        )
         self.pipeline = earlier("12").Pipeline(self.settings)
         self.given = given
         self.sent: Counter = Counter()
@@ -286,15 +314,27 @@ class Demo:
             started = time.monotonic()
             self.progress(f"loading {', '.join(path.name for path in paths)} with {engine}")
             results = patiently(lambda: self._load(paths))
-            kinds = {name: sum(getattr(result, name) for result in results) for name in ("inserted", "updated", "unchanged", "rejected")}
+            kinds = {
+                name: sum(getattr(result, name) for result in results)
+                for name in ("inserted", "updated", "unchanged", "rejected")
+            }
             counted = ", ".join(f"{count:,} {name}" for name, count in kinds.items() if count)
             if again:
                 self.loaded_again += results
             rows = sum(result.records_read for result in results)
             unchanged = all(result.already_loaded for result in results)
-            remark = ("nothing changed" if unchanged else "CHANGED SOMETHING") if again else f"{engine}: {counted}"
+            remark = (
+                ("nothing changed" if unchanged else "CHANGED SOMETHING")
+                if again
+                else f"{engine}: {counted}"
+            )
             self.stage(
-                f"{len(paths)} yearly files loaded{' again' if again else ''}".replace("1 yearly files", "1 yearly file"), rows, started, remark
+                f"{len(paths)} yearly files loaded{' again' if again else ''}".replace(
+                    "1 yearly files", "1 yearly file"
+                ),
+                rows,
+                started,
+                remark,
             )
 
     def _load(self, paths: list[Path]) -> list:
@@ -317,15 +357,24 @@ class Demo:
                 restarts += 1
                 self._restart(restarts, go_on=True)
             batches, loaded = patiently(self._ledger)
-            self.progress(f"streaming: {loaded:,} of {most:,} records merged; the driver will be killed after the second batch")
+            self.progress(
+                f"streaming: {loaded:,} of {most:,} records merged; the driver will be killed after the second batch"
+            )
             if batches >= 2 or loaded >= most:
                 break
             if time.monotonic() > deadline:
-                raise CourseError(f"the driver loaded {loaded} of {most} records in {PATIENCE_S} s; look at {self.driver.log}")
+                raise CourseError(
+                    f"the driver loaded {loaded} of {most} records in {PATIENCE_S} s; look at {self.driver.log}"
+                )
             time.sleep(0.01)
         self.driver.kill()
         self.merged_before_files, loaded = patiently(self._settled)
-        self.stage("streamed, then the driver was killed (SIGKILL)", loaded, started, f"{self.merged_before_files} batches merged")
+        self.stage(
+            "streamed, then the driver was killed (SIGKILL)",
+            loaded,
+            started,
+            f"{self.merged_before_files} batches merged",
+        )
 
     def progress(self, text: str) -> None:
         """Say how far the stage is, in a line that goes again; on a terminal only."""
@@ -333,7 +382,9 @@ class Demo:
 
     def _ledger(self) -> tuple[int, int]:
         with self.pipeline.engine.connect() as connection:
-            batches, records = connection.execute(sa.text("SELECT COUNT(*), COALESCE(SUM(records_read), 0) FROM load_ledger")).one()
+            batches, records = connection.execute(
+                sa.text("SELECT COUNT(*), COALESCE(SUM(records_read), 0) FROM load_ledger")
+            ).one()
             return batches, int(records)
 
     def _settled(self) -> tuple[int, int]:
@@ -360,14 +411,24 @@ class Demo:
             time.sleep(0.05)
         told += self.driver.told
         again = sum(batch["already_merged"] for batch in told)
-        remark = f"{again} batch came again, changed nothing" if again == 1 else f"{again} batches came again, changed nothing"
-        self.stage("resumed from the checkpoint", patiently(self._ledger)[1] - before, started, remark)
+        remark = (
+            f"{again} batch came again, changed nothing"
+            if again == 1
+            else f"{again} batches came again, changed nothing"
+        )
+        self.stage(
+            "resumed from the checkpoint", patiently(self._ledger)[1] - before, started, remark
+        )
 
     def _restart(self, restarts: int, go_on: bool) -> None:
         if restarts > MOST_RESTARTS:
             last = self.driver.log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise CourseError(f"the driver ended {restarts} times; its log {self.driver.log} ends with: {' '.join(last)}")
-        console.print(f"  [yellow]the driver ended early (exit {self.driver.process.returncode}); starting it again[/]")
+            raise CourseError(
+                f"the driver ended {restarts} times; its log {self.driver.log} ends with: {' '.join(last)}"
+            )
+        console.print(
+            f"  [yellow]the driver ended early (exit {self.driver.process.returncode}); starting it again[/]"
+        )
         patiently(lambda: local.up())
         self.driver = Driver(self.settings, go_on)
 
@@ -389,12 +450,22 @@ class Demo:
                 f"{len(unknown)} records in topic {self.settings.topic} were sent by nobody; nothing was cleaned up: make up, then look"
             )
         arrived = {part: [self.truth[name] for name in names] for part, names in log.items()}
-        report = self.pipeline.reconcile(self._oracle(arrived), self._windows(arrived), self.sent.total())
-        same = "each as often as it was sent" if lying == self.sent else f"{sum(((self.sent - lying) + (lying - self.sent)).values())} differ"
-        report.lines.insert(0, line("records sent lie in the topic", "each as often as it was sent", same))
+        report = self.pipeline.reconcile(
+            self._oracle(arrived), self._windows(arrived), self.sent.total()
+        )
+        same = (
+            "each as often as it was sent"
+            if lying == self.sent
+            else f"{sum(((self.sent - lying) + (lying - self.sent)).values())} differ"
+        )
+        report.lines.insert(
+            0, line("records sent lie in the topic", "each as often as it was sent", same)
+        )
         if self.given.files:
             changed = sum(not result.already_loaded for result in self.loaded_again)
-            report.lines.append(line("yearly files that changed something when loaded again", 0, changed))
+            report.lines.append(
+                line("yearly files that changed something when loaded again", 0, changed)
+            )
         return report
 
     def _log(self) -> dict[int, list]:
@@ -417,9 +488,15 @@ class Demo:
         return oracle
 
     def _windows(self, arrived: dict[int, list[Record]]) -> WindowOracle:
-        lengths = (int(pd.Timedelta(text).total_seconds()) for text in (self.settings.window, self.settings.watermark_delay))
+        lengths = (
+            int(pd.Timedelta(text).total_seconds())
+            for text in (self.settings.window, self.settings.watermark_delay)
+        )
         oracle, stream = WindowOracle(*lengths), earlier("09")
-        for batch in replay(arrived, stream.offset_log(stream.checkpoint_path(self.settings.checkpoint.parent, "windows"))):
+        for batch in replay(
+            arrived,
+            stream.offset_log(stream.checkpoint_path(self.settings.checkpoint.parent, "windows")),
+        ):
             oracle.add_batch(record.event for record in batch)
         return oracle
 
@@ -462,12 +539,19 @@ def show(report, demo: Demo) -> None:
     """Two tables: what each stage did, and each line of the reconciliation."""
     stages = Table("stage", "records", "seconds", "records/s", "remark", title="What happened")
     for name, rows, seconds, remark in demo.stages:
-        rate = f"{rows / seconds:,.0f}" if seconds >= 0.05 else ""  # of what took no time a rate says nothing
+        rate = (
+            f"{rows / seconds:,.0f}" if seconds >= 0.05 else ""
+        )  # of what took no time a rate says nothing
         stages.add_row(name, f"{rows:,}", f"{seconds:.1f}", rate, remark)
     console.print(stages)
     lines = Table("claim", "expected", "found", "", title="Reconciliation")
     for line in report.lines:
-        lines.add_row(line.claim, _short(line.expected), _short(line.found), "[green]true[/]" if line.true else "[bold red]FALSE[/]")
+        lines.add_row(
+            line.claim,
+            _short(line.expected),
+            _short(line.found),
+            "[green]true[/]" if line.true else "[bold red]FALSE[/]",
+        )
     console.print(lines)
 
 
@@ -486,7 +570,9 @@ def _given(events: int, seed: int, real_data: Path | None, folder: Path) -> Inpu
     from datasets.council import council_files, council_records
 
     try:
-        files = [YearlyFile(path, rows, Counter()) for path, rows in council_files(real_data).items()]
+        files = [
+            YearlyFile(path, rows, Counter()) for path, rows in council_files(real_data).items()
+        ]
         replayed = list(council_records(real_data, seed))
     except ValueError as error:
         raise CourseError(str(error)) from None
@@ -500,7 +586,12 @@ def _generated(events: int, seed: int, folder: Path) -> list[YearlyFile]:
     shutil.rmtree(folder, ignore_errors=True)
     made = yearly_files(folder, max(4, min(ROWS_A_YEAR, events // 5)), seed, live_records=events)
     return [
-        YearlyFile(path, [row.event for row in rows if row.event], Counter(row.reason for row in rows if row.reason)) for path, rows in made.items()
+        YearlyFile(
+            path,
+            [row.event for row in rows if row.event],
+            Counter(row.reason for row in rows if row.reason),
+        )
+        for path, rows in made.items()
     ]
 
 
@@ -508,13 +599,21 @@ def _generated(events: int, seed: int, folder: Path) -> list[YearlyFile]:
 def demo(
     events: Annotated[int, typer.Option(min=1, max=1_000_000, help="records to send")] = 5000,
     seed: Annotated[int, typer.Option(help="same seed, same records")] = 1,
-    real_data: Annotated[Path | None, typer.Option(help="folder with the two council files; their accidents are replayed as events too")] = None,
+    real_data: Annotated[
+        Path | None,
+        typer.Option(
+            help="folder with the two council files; their accidents are replayed as events too"
+        ),
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="leave the services running")] = False,
-    page: Annotated[Path, typer.Option(help="where to write the page with pictures")] = ROOT / "demo.html",
+    page: Annotated[Path, typer.Option(help="where to write the page with pictures")] = ROOT
+    / "demo.html",
 ) -> None:
     """Produce, stream, kill, load files, resume, load files, reconcile, draw."""
     if not page.resolve().parent.is_dir():
-        raise CourseError(f"the folder {page.resolve().parent} for the page does not exist; make it, or name another file")
+        raise CourseError(
+            f"the folder {page.resolve().parent} for the page does not exist; make it, or name another file"
+        )
     with processes.locked("demo", "a demo"):
         given = _given(events, seed, real_data, state_dir() / "demo" / "yearly")
         found_running = all(processes.alive(processes.find(name)) for name in local.NAMES)

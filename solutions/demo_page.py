@@ -23,7 +23,11 @@ from services.settings import Settings
 alt.data_transformers.disable_max_rows()  # altair's own limit of 5,000 rows is about notebooks; ours is MOST_POINTS
 TEMPLATE = Path(__file__).with_name("demo_page.html.j2")
 MOST_POINTS = 10_000
-COLOURS = {"Slight": "#56B4E9", "Serious": "#E69F00", "Fatal": "#D55E00"}  # of the Okabe-Ito palette: told apart by colour-blind readers too
+COLOURS = {
+    "Slight": "#56B4E9",
+    "Serious": "#E69F00",
+    "Fatal": "#D55E00",
+}  # of the Okabe-Ito palette: told apart by colour-blind readers too
 SHAPES = {"Slight": "circle", "Serious": "square", "Fatal": "triangle-up"}
 INK, BAR = "#1a1a1a", "#0072B2"
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -61,7 +65,10 @@ class Picture:
 def read_views(engine: sa.Engine) -> dict[str, pd.DataFrame]:
     """What the page shows, by view; "map" holds points (latitude, longitude, severity) or, of more than 10,000 accidents, counts in bins; "on_the_map" its numbers."""
     with engine.connect() as connection:
-        frames = {name: _plain(pd.read_sql(sa.text(query), connection)) for name, query in {**QUERIES, "on_the_map": ON_THE_MAP}.items()}
+        frames = {
+            name: _plain(pd.read_sql(sa.text(query), connection))
+            for name, query in {**QUERIES, "on_the_map": ON_THE_MAP}.items()
+        }
         few = frames["on_the_map"]["incidents"].sum() <= MOST_POINTS
         frames["map"] = _plain(pd.read_sql(sa.text(POINTS if few else BINS), connection))
     return frames
@@ -69,7 +76,11 @@ def read_views(engine: sa.Engine) -> dict[str, pd.DataFrame]:
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     """MySQL's decimals as Python's own numbers."""
-    return frame.apply(lambda column: column.map(lambda value: float(value) if isinstance(value, Decimal) else value))
+    return frame.apply(
+        lambda column: column.map(
+            lambda value: float(value) if isinstance(value, Decimal) else value
+        )
+    )
 
 
 # --- pictures -----------------------------------------------------------------------------------------------------------
@@ -79,10 +90,25 @@ def svg(chart: alt.Chart, label: str, name: str) -> str:
     """A chart as SVG with role, label and ids of its own, so that several stand on one page."""
     # The space at the sides is for browsers whose letters are wider than those that the chart was measured with.
     dressed = chart.configure(
-        font="Arial, Helvetica, sans-serif", background="white", padding={"left": 40, "right": 40, "top": 5, "bottom": 5}
-    ).configure_axis(labelColor=INK, titleColor=INK, gridColor="#e4e4e4", labelFontSize=12, titleFontSize=12, labelLimit=260)
-    dressed = dressed.configure_legend(labelColor=INK, titleColor=INK, labelFontSize=12, orient="top").configure_view(stroke=None)
-    drawn = re.sub(r'(id="|url\(#|xlink:href="#)', rf"\g<1>{name}-", vl_convert.vegalite_to_svg(dressed.to_dict()))
+        font="Arial, Helvetica, sans-serif",
+        background="white",
+        padding={"left": 40, "right": 40, "top": 5, "bottom": 5},
+    ).configure_axis(
+        labelColor=INK,
+        titleColor=INK,
+        gridColor="#e4e4e4",
+        labelFontSize=12,
+        titleFontSize=12,
+        labelLimit=260,
+    )
+    dressed = dressed.configure_legend(
+        labelColor=INK, titleColor=INK, labelFontSize=12, orient="top"
+    ).configure_view(stroke=None)
+    drawn = re.sub(
+        r'(id="|url\(#|xlink:href="#)',
+        rf"\g<1>{name}-",
+        vl_convert.vegalite_to_svg(dressed.to_dict()),
+    )
     return drawn.replace("<svg ", f'<svg role="img" aria-label="{_attribute(label)}" ', 1)
 
 
@@ -94,9 +120,15 @@ def bars(frame: pd.DataFrame, of: str, measure: str, height: int | None = None) 
     """Lying bars in the order of the frame, each with its number."""
     base = alt.Chart(frame).encode(
         y=alt.Y(f"{of}:N", sort=frame[of].astype(str).tolist(), title=None),
-        x=alt.X(f"{measure}:Q", title=_title(measure), axis=alt.Axis(format=",d", tickMinStep=1, tickCount=6)),
+        x=alt.X(
+            f"{measure}:Q",
+            title=_title(measure),
+            axis=alt.Axis(format=",d", tickMinStep=1, tickCount=6),
+        ),
     )
-    numbers = base.mark_text(align="left", dx=4, color=INK, fontSize=12).encode(text=alt.Text(f"{measure}:Q", format=",d"))
+    numbers = base.mark_text(align="left", dx=4, color=INK, fontSize=12).encode(
+        text=alt.Text(f"{measure}:Q", format=",d")
+    )
     return (base.mark_bar(color=BAR) + numbers).properties(width=520, height=height or alt.Step(24))
 
 
@@ -106,8 +138,17 @@ def columns(frame: pd.DataFrame, of: str, measure: str, title: str) -> alt.Chart
         alt.Chart(frame)
         .mark_bar(color=BAR)
         .encode(
-            x=alt.X(f"{of}:N", sort=frame[of].astype(str).tolist(), title=title, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
-            y=alt.Y(f"{measure}:Q", title=_title(measure), axis=alt.Axis(format=",d", tickMinStep=1, tickCount=6)),
+            x=alt.X(
+                f"{of}:N",
+                sort=frame[of].astype(str).tolist(),
+                title=title,
+                axis=alt.Axis(labelAngle=0, labelOverlap=True),
+            ),
+            y=alt.Y(
+                f"{measure}:Q",
+                title=_title(measure),
+                axis=alt.Axis(format=",d", tickMinStep=1, tickCount=6),
+            ),
         )
         .properties(width=620, height=220)
     )
@@ -120,7 +161,10 @@ def line(frame: pd.DataFrame, when: str, measure: str, title: str) -> alt.Chart:
         alt.Chart(frame)
         .mark_line(color=BAR, point=len(frame) < 70)
         .encode(
-            x=alt.X(f"{when}:T", title=title, axis=axis), y=alt.Y(f"{measure}:Q", title=_title(measure), axis=alt.Axis(format=",d", tickMinStep=1))
+            x=alt.X(f"{when}:T", title=title, axis=axis),
+            y=alt.Y(
+                f"{measure}:Q", title=_title(measure), axis=alt.Axis(format=",d", tickMinStep=1)
+            ),
         )
         .properties(width=620, height=220)
     )
@@ -134,7 +178,11 @@ def by_severity(frame: pd.DataFrame) -> alt.Chart:
         .encode(
             y=alt.Y("authority:N", title=None),
             yOffset=alt.YOffset("severity:N", sort=list(COLOURS)),
-            x=alt.X("incidents:Q", title="accidents", axis=alt.Axis(format=",d", tickMinStep=1, tickCount=6)),
+            x=alt.X(
+                "incidents:Q",
+                title="accidents",
+                axis=alt.Axis(format=",d", tickMinStep=1, tickCount=6),
+            ),
             color=_severity_colour(),
         )
         .properties(width=520, height=alt.Step(13))
@@ -142,25 +190,51 @@ def by_severity(frame: pd.DataFrame) -> alt.Chart:
 
 
 def _severity_colour() -> alt.Color:
-    return alt.Color("severity:N", sort=list(COLOURS), scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())), title="worst injury")
+    return alt.Color(
+        "severity:N",
+        sort=list(COLOURS),
+        scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())),
+        title="worst injury",
+    )
 
 
 def the_map(frame: pd.DataFrame) -> alt.Chart:
     """Accidents where they happened, in degrees; north is up, and a kilometre is as long in both directions."""
     scales = {axis: alt.Scale(zero=False, nice=False, padding=10) for axis in ("x", "y")}
     chart = alt.Chart(frame).encode(
-        x=alt.X("longitude:Q", scale=scales["x"], title="longitude, degrees east", axis=alt.Axis(tickCount=8)),
-        y=alt.Y("latitude:Q", scale=scales["y"], title="latitude, degrees north", axis=alt.Axis(tickCount=8)),
+        x=alt.X(
+            "longitude:Q",
+            scale=scales["x"],
+            title="longitude, degrees east",
+            axis=alt.Axis(tickCount=8),
+        ),
+        y=alt.Y(
+            "latitude:Q",
+            scale=scales["y"],
+            title="latitude, degrees north",
+            axis=alt.Axis(tickCount=8),
+        ),
     )
     if "severity" in frame:
-        shapes = alt.Shape("severity:N", sort=list(SHAPES), scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())), title="worst injury")
-        chart = chart.mark_point(filled=True, opacity=0.75, size=18).encode(color=_severity_colour(), shape=shapes)
+        shapes = alt.Shape(
+            "severity:N",
+            sort=list(SHAPES),
+            scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())),
+            title="worst injury",
+        )
+        chart = chart.mark_point(filled=True, opacity=0.75, size=18).encode(
+            color=_severity_colour(), shape=shapes
+        )
     else:
-        chart = chart.mark_circle(opacity=0.6, color=BAR).encode(size=alt.Size("incidents:Q", title="accidents"))
+        chart = chart.mark_circle(opacity=0.6, color=BAR).encode(
+            size=alt.Size("incidents:Q", title="accidents")
+        )
     east = frame["longitude"].max() - frame["longitude"].min() if len(frame) else 1
     north = frame["latitude"].max() - frame["latitude"].min() if len(frame) else 1
     width = 620
-    return chart.properties(width=width, height=int(min(900, max(200, width * (north or 1) / ((east or 1) * 0.61)))))
+    return chart.properties(
+        width=width, height=int(min(900, max(200, width * (north or 1) / ((east or 1) * 0.61))))
+    )
 
 
 def _title(measure: str) -> str:
@@ -186,9 +260,16 @@ def most(frame: pd.DataFrame, of: str, measure: str = "incidents") -> str:
 def pictures(views: dict[str, pd.DataFrame], mart: str) -> list[Picture]:
     """Every picture of the page, in order."""
     months = views["trend_month"].assign(
-        when=lambda frame: pd.to_datetime(frame[["year", "month"]].assign(day=1)) if len(frame) else pd.Series(dtype="datetime64[ns]")
+        when=lambda frame: (
+            pd.to_datetime(frame[["year", "month"]].assign(day=1))
+            if len(frame)
+            else pd.Series(dtype="datetime64[ns]")
+        )
     )
-    months["label"] = [f"{MONTHS[int(month) - 1]} {year}" for year, month in zip(months["year"], months["month"], strict=True)]
+    months["label"] = [
+        f"{MONTHS[int(month) - 1]} {year}"
+        for year, month in zip(months["year"], months["month"], strict=True)
+    ]
     windows = views["incident_window"].assign(day=lambda frame: pd.to_datetime(frame["day"]))
     plans: list[tuple[str, str, str, Callable[[], alt.Chart]]] = [
         ("Accidents by month", "trend_month", most(months, "label"), partial(line, months, "when", "incidents", "month")),
@@ -208,7 +289,14 @@ def pictures(views: dict[str, pd.DataFrame], mart: str) -> list[Picture]:
         ),
     ]  # fmt: skip
     made = [
-        Picture(title, says, svg(chart(), f"{title}. {says}", name), views[name], _from(QUERIES[name], mart)) for title, name, says, chart in plans
+        Picture(
+            title,
+            says,
+            svg(chart(), f"{title}. {says}", name),
+            views[name],
+            _from(QUERIES[name], mart),
+        )
+        for title, name, says, chart in plans
     ]
     return [*made, _map_picture(views, mart)]
 
@@ -221,7 +309,13 @@ def _map_picture(views: dict[str, pd.DataFrame], mart: str) -> Picture:
         else f"more than {MOST_POINTS:,} accidents, so they are counted in squares of a hundredth of a degree"
     )
     says = f"{numbers['incidents'].sum():,} accidents; {kind}."
-    return Picture("The map", says, svg(the_map(frame), f"The map. {says}", "map"), numbers, _from(ON_THE_MAP, mart))
+    return Picture(
+        "The map",
+        says,
+        svg(the_map(frame), f"The map. {says}", "map"),
+        numbers,
+        _from(ON_THE_MAP, mart),
+    )
 
 
 def _from(query: str, mart: str) -> str:
@@ -244,7 +338,11 @@ def cell(column: str, value: object) -> str:
     """A cell of a table; a year has no thousands."""
     if column.endswith("year") and value == value and value is not None:
         return str(int(value))
-    whole = isinstance(value, float | np.number) and float(value).is_integer() and not column.endswith("pct")
+    whole = (
+        isinstance(value, float | np.number)
+        and float(value).is_integer()
+        and not column.endswith("pct")
+    )
     return shown(int(value) if whole else value)
 
 
@@ -252,11 +350,20 @@ def table(frame: pd.DataFrame) -> dict:
     """A frame as heads and rows of text."""
     return {
         "heads": list(frame.columns),
-        "rows": [[cell(name, value) for name, value in zip(frame.columns, row, strict=True)] for row in frame.itertuples(index=False)],
+        "rows": [
+            [cell(name, value) for name, value in zip(frame.columns, row, strict=True)]
+            for row in frame.itertuples(index=False)
+        ],
     }
 
 
-def render(views: dict[str, pd.DataFrame], report, stages: list[tuple], mart: str, title: str = "Accident pipeline: what the demo did") -> str:
+def render(
+    views: dict[str, pd.DataFrame],
+    report,
+    stages: list[tuple],
+    mart: str,
+    title: str = "Accident pipeline: what the demo did",
+) -> str:
     """The page as HTML.
 
     Args:
@@ -265,7 +372,9 @@ def render(views: dict[str, pd.DataFrame], report, stages: list[tuple], mart: st
         stages: (name, records, seconds, remark) of each stage.
         mart: the schema of the views, for the SQL beside the pictures.
     """
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
     environment.filters["shown"] = shown
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(

@@ -32,7 +32,9 @@ DAYS, PER_DAY = 30, 3000
 PAGE = ROOT / "solutions" / "12_pipeline" / "live_page.py"
 PER_TRIGGER = 2000
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__
+)
 console = Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=130)
 
 
@@ -41,13 +43,31 @@ class Page:
 
     def __init__(self, settings: Settings, port: int | None):
         if port is not None and not processes.port_free(port):
-            raise CourseError(f"port {port} is in use; choose another one for the page, for example: make live PORT={port + 1}")
+            raise CourseError(
+                f"port {port} is in use; choose another one for the page, for example: make live PORT={port + 1}"
+            )
         self.port = processes.choose_port("page", port, None, set())
         self.address = f"http://{LOOPBACK}:{self.port}"
         self.log = state_dir() / "log" / "live-page.log"
-        run = {"ACCIDENT_LABS_LIVE_DATABASE": settings.database, "ACCIDENT_LABS_LIVE_TOPIC": settings.topic}
-        options = {"address": LOOPBACK, "port": self.port, "headless": "true", "fileWatcherType": "none"}
-        command = [sys.executable, "-m", "streamlit", "run", PAGE, "--browser.gatherUsageStats=false", "--client.toolbarMode=minimal"]
+        run = {
+            "ACCIDENT_LABS_LIVE_DATABASE": settings.database,
+            "ACCIDENT_LABS_LIVE_TOPIC": settings.topic,
+        }
+        options = {
+            "address": LOOPBACK,
+            "port": self.port,
+            "headless": "true",
+            "fileWatcherType": "none",
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "streamlit",
+            "run",
+            PAGE,
+            "--browser.gatherUsageStats=false",
+            "--client.toolbarMode=minimal",
+        ]
         command += [f"--server.{name}={value}" for name, value in options.items()]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
@@ -62,7 +82,13 @@ class Page:
 
     def wait(self) -> None:
         """Until the page answers."""
-        processes.wait_until(lambda: processes.port_open(self.port), 60, f"the page at {self.address}", psutil.Process(self.process.pid), self.log)
+        processes.wait_until(
+            lambda: processes.port_open(self.port),
+            60,
+            f"the page at {self.address}",
+            psutil.Process(self.process.pid),
+            self.log,
+        )
 
     def stop(self) -> None:
         """End the process."""
@@ -77,10 +103,14 @@ class Live:
 
     def __init__(self, per_second: float, seed: int):
         run = f"{TOPIC_PREFIX}{int(time.time() * 1000)}"
-        self.settings = run_settings(DATABASE, run, state_dir() / "live" / run / "checkpoint", PER_TRIGGER)
+        self.settings = run_settings(
+            DATABASE, run, state_dir() / "live" / run / "checkpoint", PER_TRIGGER
+        )
         self.pipeline = earlier("12").Pipeline(self.settings)
         self.per_second = per_second
-        self.records = live_records(seed, start=date.today() - timedelta(days=DAYS), days=DAYS, per_day=PER_DAY)
+        self.records = live_records(
+            seed, start=date.today() - timedelta(days=DAYS), days=DAYS, per_day=PER_DAY
+        )
         self.over, self.told_all = threading.Event(), threading.Event()
         self.simulator = threading.Thread(target=self._simulate, daemon=True)
         self.driver: Driver | None = None
@@ -95,7 +125,9 @@ class Live:
         produce = earlier("03")
         producer = patiently(lambda: produce.build_producer(self.settings.kafka_bootstrap))
         try:
-            produce.run_simulator(producer, self.settings.topic, self.records, self.per_second, self.over)
+            produce.run_simulator(
+                producer, self.settings.topic, self.records, self.per_second, self.over
+            )
         finally:
             producer.close()
         if not self.over.is_set():
@@ -122,8 +154,12 @@ class Live:
     def _restart(self) -> None:
         self.restarts += 1
         if self.restarts > MOST_RESTARTS:
-            raise CourseError(f"the driver ended {self.restarts} times{processes.tail(self.driver.log)}")
-        console.print(f"  [yellow]the driver ended (exit {self.driver.process.returncode}); starting it again[/]")
+            raise CourseError(
+                f"the driver ended {self.restarts} times{processes.tail(self.driver.log)}"
+            )
+        console.print(
+            f"  [yellow]the driver ended (exit {self.driver.process.returncode}); starting it again[/]"
+        )
         patiently(local.up)
         self.driver = Driver(self.settings, go_on=True)
 
@@ -146,7 +182,9 @@ def _commands() -> None:
 def live(
     per_second: Annotated[float, typer.Option(min=0.1, max=2000, help="events a second")] = 20,
     seed: Annotated[int, typer.Option(help="same seed, same events")] = 1,
-    port: Annotated[int | None, typer.Option(min=1024, max=65535, help="port of the page; default: a free one")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1024, max=65535, help="port of the page; default: a free one")
+    ] = None,
 ) -> None:
     """Simulator, stream and page until Ctrl-C."""
     with processes.locked("live", "a live run"):
@@ -158,7 +196,10 @@ def live(
             patiently(run.prepare)
             page = Page(run.settings, port)
             page.wait()
-            console.print(f"the page: {page.address}   (the warehouse: schema {DATABASE}; Ctrl-C ends it all)", highlight=False)
+            console.print(
+                f"the page: {page.address}   (the warehouse: schema {DATABASE}; Ctrl-C ends it all)",
+                highlight=False,
+            )
             run.simulator.start()
             with revived():
                 run.watch()

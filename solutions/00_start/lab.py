@@ -99,7 +99,12 @@ sent.partition, sent.offset
 # A *consumer* reads it back, the very bytes:
 
 # %% tags=["try", "nbval-check-output"]
-consumer = KafkaConsumer(topic, bootstrap_servers=settings.kafka_bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=10_000)
+consumer = KafkaConsumer(
+    topic,
+    bootstrap_servers=settings.kafka_bootstrap,
+    auto_offset_reset="earliest",
+    consumer_timeout_ms=10_000,
+)
 record = next(consumer)
 consumer.close()
 record.key, len(record.value), json.loads(record.value) == event
@@ -109,7 +114,12 @@ record.key, len(record.value), json.loads(record.value) == event
 
 # %% tags=["try", "nbval-check-output"]
 spark = services.spark_session()
-records = spark.read.format("kafka").option("kafka.bootstrap.servers", settings.kafka_bootstrap).option("subscribe", topic).load()
+records = (
+    spark.read.format("kafka")
+    .option("kafka.bootstrap.servers", settings.kafka_bootstrap)
+    .option("subscribe", topic)
+    .load()
+)
 records.selectExpr("CAST(key AS STRING) AS police_ref", "partition", "offset").toPandas()
 
 # %% [markdown]
@@ -121,8 +131,15 @@ records.selectExpr("CAST(key AS STRING) AS police_ref", "partition", "offset").t
 row = {name: event[name] for name in ("Police_ref", "Date", "Severity", "Casualties")}
 engine = sa.create_engine(settings.mysql_url("admin"))
 with engine.begin() as connection:
-    connection.execute(sa.text("CREATE TEMPORARY TABLE first_fact (Police_ref CHAR(8) PRIMARY KEY, Date DATE, Severity VARCHAR(10), Casualties INT)"))
-    connection.execute(sa.text("INSERT INTO first_fact VALUES (:Police_ref, :Date, :Severity, :Casualties)"), row)
+    connection.execute(
+        sa.text(
+            "CREATE TEMPORARY TABLE first_fact (Police_ref CHAR(8) PRIMARY KEY,"
+            " Date DATE, Severity VARCHAR(10), Casualties INT)"
+        )
+    )
+    connection.execute(
+        sa.text("INSERT INTO first_fact VALUES (:Police_ref, :Date, :Severity, :Casualties)"), row
+    )
     facts = pd.read_sql(sa.text("SELECT * FROM first_fact"), connection)
 facts
 

@@ -63,7 +63,7 @@ event
 
 # %% tags=["answer"]
 def event_id(police_ref: str, revision: int) -> str:
-    """The id of an event: the uuid5 of "<police_ref>:<revision>" in the course's NAMESPACE, as text.
+    """The id of an event: the uuid5 of "<police_ref>:<revision>" in NAMESPACE, as text.
 
     Args:
         police_ref: eight digits, for example "19000001".
@@ -103,22 +103,26 @@ json.dumps({"Casualties": float("nan")}), json.loads('{"Casualties": NaN}')
 
 # %% tags=["answer"]
 def encode(event: dict) -> bytes:
-    """The event as JSON in UTF-8: no spaces, letters beyond ASCII as they are ("CAFÉ", not "CAF\\u00c9").
+    """The event as JSON in UTF-8: no spaces, letters beyond ASCII as they are.
 
     Raises:
-        ValueError: a number is NaN or infinite, or a text holds half a character (a lone surrogate).
+        ValueError: a number is NaN or infinite, or a text holds half a character
+            (a lone surrogate).
 
     >>> encode({"Location": "CAFÉ", "Casualties": 1})
     b'{"Location":"CAF\\xc3\\x89","Casualties":1}'
     """
-    return json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+    return json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
+        "utf-8"
+    )
 
 
 def decode(data: bytes) -> dict:
     """The event in a record's value.
 
     Raises:
-        ValueError: the bytes are not UTF-8, not JSON (NaN and Infinity are none), or not exactly one JSON object.
+        ValueError: the bytes are not UTF-8, not JSON (NaN and Infinity are none), or not
+            exactly one JSON object.
 
     >>> decode(b'{"Casualties":1}')
     {'Casualties': 1}
@@ -140,7 +144,11 @@ check("02.2")
 # What the spaces would cost: bytes of this event with them, without them, and the difference a billion times.
 
 # %% tags=["try", "nbval-check-output"]
-len(json.dumps(event)), len(encode(event)), f"{len(json.dumps(event)) - len(encode(event))} GB in a billion events"
+(
+    len(json.dumps(event)),
+    len(encode(event)),
+    f"{len(json.dumps(event)) - len(encode(event))} GB in a billion events",
+)
 
 # %% [markdown]
 # ## 02.3 What is wrong with it? (6 points, 20 minutes)
@@ -162,13 +170,20 @@ def wall_clock(event_time: str) -> tuple[str, str]:
     """
     if not re.fullmatch(FIELDS["event_time"].pattern, event_time):
         raise ValueError(f"{event_time!r} is no moment like 2019-07-01T16:05:00Z")
-    moment = datetime.strptime(event_time, "%Y-%m-%dT%H:%M:00Z").replace(tzinfo=timezone.utc).astimezone(LONDON)
+    moment = (
+        datetime.strptime(event_time, "%Y-%m-%dT%H:%M:00Z")
+        .replace(tzinfo=timezone.utc)
+        .astimezone(LONDON)
+    )
     return moment.strftime("%Y-%m-%d"), moment.strftime("%H:%M")
 
 
 # %% tags=["given"]
 def wrong_type(event: dict, name: str) -> bool:
-    """True if a field's JSON type is not the contract's. True is no integer here, nor is 2.0 or one beyond 32 bits."""
+    """True if a field's JSON type is not the contract's.
+
+    True is no integer here, nor is 2.0 or one beyond 32 bits.
+    """
     if FIELDS[name].type == "string":
         return not isinstance(event[name], str)
     return type(event[name]) is not int or not -(2**31) <= event[name] < 2**31
@@ -179,14 +194,31 @@ def out_of_range(event: dict, name: str) -> bool:
     field, value = FIELDS[name], event[name]
     size = len(value) if field.type == "string" else value
     low, high = field.minimum, field.maximum
-    return (low is not None and size < low) or (high is not None and size > high) or (field.values is not None and value not in field.values)
+    return (
+        (low is not None and size < low)
+        or (high is not None and size > high)
+        or (field.values is not None and value not in field.values)
+    )
 
 
 def bad_values(event: dict) -> list[str]:
-    """What is wrong with labels, ranges and the reference, field by field: "bad_label: Severity", "out_of_range: Vehicles"."""
-    labels = [f"bad_label: {name}" for name, field in FIELDS.items() if field.labels and event[name] not in field.labels]
-    ranges = [f"out_of_range: {name}" for name in FIELDS if name != "schema_version" and out_of_range(event, name)]
-    reference = [] if re.fullmatch("[0-9]{8}", event["Police_ref"]) else ["out_of_range: Police_ref"]
+    """What is wrong with labels, ranges and the reference, field by field.
+
+    For example ["bad_label: Severity", "out_of_range: Vehicles"].
+    """
+    labels = [
+        f"bad_label: {name}"
+        for name, field in FIELDS.items()
+        if field.labels and event[name] not in field.labels
+    ]
+    ranges = [
+        f"out_of_range: {name}"
+        for name in FIELDS
+        if name != "schema_version" and out_of_range(event, name)
+    ]
+    reference = (
+        [] if re.fullmatch("[0-9]{8}", event["Police_ref"]) else ["out_of_range: Police_ref"]
+    )
     return labels + ranges + reference
 
 
@@ -205,14 +237,19 @@ def bad_values(event: dict) -> list[str]:
 
 # %% tags=["answer"]
 def validate(event: dict) -> list[str]:
-    """What is wrong with an event, as "<reason>: <field or rule>", in the order in which reasons are judged; empty if it could have happened.
+    """What is wrong with an event, as "<reason>: <field or rule>"; empty if it could have happened.
 
+    In the order in which reasons are judged, see the six steps above.
     Fields beyond the contract are no fault. The event is left as it was.
 
     >>> validate({**next(accidents(seed=1)), "Weather": "Rainy"})
     ['bad_label: Weather']
     """
-    malformed = [f"malformed: {name}" for name in FIELDS if event.get(name) is not None and wrong_type(event, name)]
+    malformed = [
+        f"malformed: {name}"
+        for name in FIELDS
+        if event.get(name) is not None and wrong_type(event, name)
+    ]
     missing = [f"missing_field: {name}" for name in FIELDS if event.get(name) is None]
     if malformed or missing:
         return malformed + missing
@@ -263,7 +300,9 @@ compare(
     "Four accidents of five are slight, simulated as measured",
     x="severity",
     y="share of accidents",
-    simulated={name: round(severities[name] / len(year), 3) for name in ("Slight", "Serious", "Fatal")},
+    simulated={
+        name: round(severities[name] / len(year), 3) for name in ("Slight", "Serious", "Fatal")
+    },
     measured={name: round(share, 3) for name, share in profile()["severity"]["share"].items()},
 )
 
@@ -306,9 +345,10 @@ compare(
 
 # %% tags=["answer"]
 def revise(event: dict, rng) -> dict:
-    """The next revision of a valid event: one casualty more, or another severity, each about half the time. The given event is left alone.
+    """The next revision of a valid event; the given event is left alone.
 
-    All other fields stay, but for revision (one higher) and event_id (the right one for it). The result is valid.
+    Either one casualty more, or another severity, each about half the time. All other fields
+    stay, but for revision (one higher) and event_id (the right one for it).
 
     Args:
         event: a valid event.
@@ -321,7 +361,9 @@ def revise(event: dict, rng) -> dict:
     if rng.random() < 0.5:
         revised["Casualties"] = event["Casualties"] + 1
     else:
-        revised["Severity"] = rng.choice([label for label in FIELDS["Severity"].labels if label != event["Severity"]])
+        revised["Severity"] = rng.choice(
+            [label for label in FIELDS["Severity"].labels if label != event["Severity"]]
+        )
     return named(revised)
 
 
@@ -335,7 +377,10 @@ check("02.4")
 rng, reports = random.Random(3), [event]
 for _ in range(3):
     reports.append(revise(reports[-1], rng))
-[(report["revision"], report["Severity"], report["Casualties"], report["event_id"][:8]) for report in reports]
+[
+    (report["revision"], report["Severity"], report["Casualties"], report["event_id"][:8])
+    for report in reports
+]
 
 # %% [markdown]
 # ## 02.5 A test of the simulator (4 points, 15 minutes)
@@ -351,13 +396,16 @@ for _ in range(3):
 def test_events_are_possible(events: list[dict]) -> None:
     """Pass if these first reports could come from a right simulator, else raise AssertionError.
 
-    Look at each event: its three counts of people and vehicles can be true together, at least one person and one vehicle are involved, its
-    labels are the contract's (FIELDS[name].labels), the clock on the wall shows its Date and Time at its event_time, and its id is
-    the right one. Look at them together: no reference is there twice, they are in order of event_time, and of 1,000 or more events
-    at least 60% are slight.
+    Each event: at least one person is hurt and at least one vehicle involved; the three rules
+    of 02.3 hold; its labels are the contract's (FIELDS[name].labels, where there are any); the
+    clock on the wall shows its Date and Time at its event_time; its id is the right one.
+
+    All together: no reference is there twice; they are in order of event_time; of 1,000 or more
+    events at least 60% are slight.
 
     Args:
-        events: first revisions (revision 1) as the simulator gives them, one or more, all fields present with the right types.
+        events: first revisions as the simulator gives them, one or more, with all fields, of
+            the right types.
     """
     for event in events:
         assert event["Casualties"] >= 1
@@ -398,12 +446,15 @@ except AssertionError:
 
 # %% tags=["answer"]
 def inject(events: Iterable[bytes], rates: dict[str, float], rng) -> Iterator[bytes]:
-    """The events with disorder among them. Every event comes out at least once; those that are not late keep their order.
+    """The events with disorder among them.
+
+    Every event comes out at least once; those that are not late keep their order.
 
     Args:
         events: encoded events, in order; any number, they are never all held at a time.
-        rates: shares from 0 to 1. "late": held back until 1 to 20 later events have come in, or the end. "duplicate": its bytes come a
-            second time, later than the first. "poison": bytes that are no JSON object come after it. A rate that is not named is 0.
+        rates: shares from 0 to 1; one that is not named is 0. "late": held back until 1 to 20
+            later events have come in, or the end. "duplicate": its bytes come a second time,
+            later than the first. "poison": bytes that are no JSON object come after it.
         rng: a random.Random; the only source of chance.
 
     >>> list(inject([b"{}"], {"poison": 1.0}, random.Random(1)))[0]
@@ -434,7 +485,11 @@ check("02.6")
 tidy = [json.dumps(event).encode() for event in year[:100]]
 messy = list(inject(tidy, {"late": 0.1, "duplicate": 0.1, "poison": 0.1}, random.Random(5)))
 counts = Counter(messy)
-len(messy), sum(number == 2 for number in counts.values()), sum(record not in tidy for record in messy)
+(
+    len(messy),
+    sum(number == 2 for number in counts.values()),
+    sum(record not in tidy for record in messy),
+)
 
 # %% [markdown]
 # ## All checks
@@ -473,17 +528,23 @@ naive_event(random.Random(1))
 # %% tags=["drill", "nbval-check-output"]
 def impossible(event: dict) -> bool:
     """True if nobody was hurt, or people or vehicles do not add up."""
-    people = event["Children"] + event["OAPs"] > event["Casualties"] or event["Pedestrian"] > event["Casualties"]
+    people = (
+        event["Children"] + event["OAPs"] > event["Casualties"]
+        or event["Pedestrian"] > event["Casualties"]
+    )
     return people or event["Cycles"] + event["P2W"] > event["Vehicles"] or event["Casualties"] == 0
 
 
 rng = random.Random(20)
 naive = [naive_event(rng) for _ in range(20_000)]
-f"{sum(map(impossible, naive)) / len(naive):.1%} of the naive way's events, {sum(map(impossible, year))} of the simulator's {len(year):,}"
+naive_share = sum(map(impossible, naive)) / len(naive)
+f"{naive_share:.1%} of the naive way's, {sum(map(impossible, year))} of the {len(year):,} simulated"
 
 # %% tags=["drill", "nbval-check-output"]
-first, second = ({naive_event(random.Random(f"{run}/{n}"))["Police_ref"] for n in range(1_000)} for run in (1, 2))
-f"{len(first & second)} references stand for two accidents; {1_000 - len(first)} were used twice within the first run alone"
+first, second = (
+    {naive_event(random.Random(f"{run}/{n}"))["Police_ref"] for n in range(1_000)} for run in (1, 2)
+)
+f"{len(first & second)} references in both runs, {1_000 - len(first)} twice within the first"
 
 # %% [markdown]
 # Both numbers get worse with every run: the share stays, the collisions grow with the square of the events. A table keyed by this reference would merge accidents that have nothing to do with each other.

@@ -46,7 +46,12 @@ class SendReport:
 def message(event: dict | Record) -> dict:
     """What `producer.send` needs for one event: key = police reference, value, event time as the record's time, headers."""
     if isinstance(event, Record):
-        return {"key": event.key, "value": event.value, "timestamp_ms": event.timestamp_ms, "headers": list(event.headers)}
+        return {
+            "key": event.key,
+            "value": event.value,
+            "timestamp_ms": event.timestamp_ms,
+            "headers": list(event.headers),
+        }
     seconds = _epoch_seconds(event["event_time"])
     version = str(event["schema_version"]).encode()
     return {
@@ -81,7 +86,9 @@ TOPIC_CONFIGS = {"retention.ms": "-1", "message.timestamp.type": "LogAppendTime"
 
 
 # %% tags=["answer"]
-def ensure_topic(admin, name: str, partitions: int = 6, configs: dict[str, str] | None = None) -> bool:
+def ensure_topic(
+    admin, name: str, partitions: int = 6, configs: dict[str, str] | None = None
+) -> bool:
     """Create the topic unless it is there; True if it was created.
 
     Args:
@@ -93,14 +100,26 @@ def ensure_topic(admin, name: str, partitions: int = 6, configs: dict[str, str] 
         KafkaError: the broker does not say so far how many it has, as just after a restart; ask again.
     """
     try:
-        admin.create_topics({name: {"num_partitions": partitions, "replication_factor": 1, "configs": configs or {}}})
+        admin.create_topics(
+            {
+                name: {
+                    "num_partitions": partitions,
+                    "replication_factor": 1,
+                    "configs": configs or {},
+                }
+            }
+        )
         return True
     except TopicAlreadyExistsError:
         found = len(admin.describe_topics([name])[0]["partitions"])
         if not found:
-            raise UnknownTopicOrPartitionError(f"topic {name} is there, but the broker does not know its partitions yet") from None
+            raise UnknownTopicOrPartitionError(
+                f"topic {name} is there, but the broker does not know its partitions yet"
+            ) from None
         if found != partitions:
-            raise ValueError(f"topic {name} has {found} partitions, not {partitions}; a topic keeps its number: choose another name") from None
+            raise ValueError(
+                f"topic {name} has {found} partitions, not {partitions}; a topic keeps its number: choose another name"
+            ) from None
         return False
 
 
@@ -118,7 +137,13 @@ def build_producer(bootstrap: str, **overrides) -> KafkaProducer:
         bootstrap: host:port of a broker.
         overrides: settings of KafkaProducer that outrank these.
     """
-    wishes = {"enable_idempotence": True, "acks": "all", "linger_ms": 20, "batch_size": 64 * 1024, "bootstrap_timeout_ms": 10_000}
+    wishes = {
+        "enable_idempotence": True,
+        "acks": "all",
+        "linger_ms": 20,
+        "batch_size": 64 * 1024,
+        "bootstrap_timeout_ms": 10_000,
+    }
     return KafkaProducer(bootstrap_servers=bootstrap, **{**wishes, **overrides})
 
 
@@ -152,7 +177,9 @@ def send_all(producer: KafkaProducer, topic: str, events: Iterable[dict | Record
             report.failed.append((key, f"{type(error).__name__}: {error}"))
             continue
         future.add_callback(took)
-        future.add_errback(lambda error, key=key: report.failed.append((key, f"{type(error).__name__}: {error}")))
+        future.add_errback(
+            lambda error, key=key: report.failed.append((key, f"{type(error).__name__}: {error}"))
+        )
     producer.flush()
     return report
 
@@ -168,7 +195,13 @@ def _key(event: dict | Record) -> bytes | None:
 
 
 # %% tags=["answer"]
-def run_simulator(producer: KafkaProducer, topic: str, events: Iterable[dict | Record], per_second: float, stop: threading.Event) -> SendReport:
+def run_simulator(
+    producer: KafkaProducer,
+    topic: str,
+    events: Iterable[dict | Record],
+    per_second: float,
+    stop: threading.Event,
+) -> SendReport:
     """Send events at a steady rate, in slices of a tenth of a second, until they end or `stop` is set; what was sent is then acknowledged or reported.
 
     Args:

@@ -78,8 +78,14 @@ def decoded(path: Path, line: bytes, number: int, encoding: str) -> str:
     try:
         text = line.decode(encoding)
     except UnicodeDecodeError as error:
-        other = ', or pass encoding="cp1252" if it comes from an old Windows program' if encoding == "utf-8" else ""
-        raise ValueError(f"{path}: line {number}, byte {error.start + 1} is not {encoding.upper()}; save the file as UTF-8{other}") from None
+        other = (
+            ', or pass encoding="cp1252" if it comes from an old Windows program'
+            if encoding == "utf-8"
+            else ""
+        )
+        raise ValueError(
+            f"{path}: line {number}, byte {error.start + 1} is not {encoding.upper()}; save the file as UTF-8{other}"
+        ) from None
     return text.removeprefix("\ufeff") if number == 1 else text
 
 
@@ -87,9 +93,14 @@ def check_columns(path: Path, found: list[str]) -> None:
     """Every column that is needed is there, once."""
     missing = [name for name in COLUMNS if name not in found]
     if missing:
-        near = {name: get_close_matches(name, [other for other in found if other not in COLUMNS], 1) for name in missing}
+        near = {
+            name: get_close_matches(name, [other for other in found if other not in COLUMNS], 1)
+            for name in missing
+        }
         hints = "".join(f"; is it {match[0]!r}, renamed?" for match in near.values() if match)
-        raise ValueError(f"{path} has no column {', '.join(missing)}{hints}; name the columns as the council does")
+        raise ValueError(
+            f"{path} has no column {', '.join(missing)}{hints}; name the columns as the council does"
+        )
     twice = sorted({name for name in COLUMNS if found.count(name) > 1})
     if twice:
         raise ValueError(f"{path} has column {', '.join(twice)} more than once; keep one of them")
@@ -124,7 +135,9 @@ def check_csv(path: Path, encoding: str) -> None:
             f"{path} ends in the middle of a row, or a quote is not closed (line {rows.line_num}: {error}); take the whole file"
         ) from None
     if short:
-        raise ValueError(f"{path} is cut off: its last line, {short}, has fewer cells than the header; take the whole file")
+        raise ValueError(
+            f"{path} is cut off: its last line, {short}, has fewer cells than the header; take the whole file"
+        )
     if not count:
         raise ValueError(f"{path} has no row below its header; there is nothing to load")
 
@@ -137,7 +150,9 @@ def check_xlsx(path: Path, encoding: str) -> None:
     count = 0
     for count, row in enumerate(rows, start=1):
         if row == header:
-            raise ValueError(f"{path}: row {count + 1} is the header again; two files were put together: take them apart and load them one by one")
+            raise ValueError(
+                f"{path}: row {count + 1} is the header again; two files were put together: take them apart and load them one by one"
+            )
     if not count:
         raise ValueError(f"{path} has no row below its header; there is nothing to load")
 
@@ -157,13 +172,17 @@ def sheet_rows(path: Path) -> Iterator[list[str]]:
                 yield cells
         book.close()
     except (KeyError, IndexError, ValueError, SyntaxError, zipfile.BadZipFile, OSError) as error:
-        raise ValueError(f"{path} cannot be opened as an Excel workbook ({' '.join(str(error).split())[:100]}); save it again as .xlsx") from None
+        raise ValueError(
+            f"{path} cannot be opened as an Excel workbook ({' '.join(str(error).split())[:100]}); save it again as .xlsx"
+        ) from None
 
 
 def check_workbook(path: Path) -> None:
     """The file is a zip with a workbook in it, whole, and of a size that can be unpacked."""
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no Excel workbook, or only a part of one; take the whole file, or give a .csv its own ending")
+        raise ValueError(
+            f"{path} is no Excel workbook, or only a part of one; take the whole file, or give a .csv its own ending"
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -172,12 +191,18 @@ def check_workbook(path: Path) -> None:
                     f"{path} is a zip file but no Excel workbook (it holds {', '.join(names[:3]) or 'nothing'}); unpack it and load what is in it"
                 )
             if sum(part.file_size for part in archive.infolist()) > BIGGEST_WORKBOOK:
-                raise ValueError(f"{path} is larger than {BIGGEST_WORKBOOK:,} bytes when unpacked; save it as .csv")
+                raise ValueError(
+                    f"{path} is larger than {BIGGEST_WORKBOOK:,} bytes when unpacked; save it as .csv"
+                )
             damaged = archive.testzip()
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is a damaged Excel workbook ({error}); take the whole file again") from None
+        raise ValueError(
+            f"{path} is a damaged Excel workbook ({error}); take the whole file again"
+        ) from None
     if damaged:
-        raise ValueError(f"{path} is a damaged Excel workbook ({damaged} does not fit its checksum); take the whole file again")
+        raise ValueError(
+            f"{path} is a damaged Excel workbook ({damaged} does not fit its checksum); take the whole file again"
+        )
 
 
 def cell_text(value: object) -> str:
@@ -202,22 +227,39 @@ def leaves(record: dict) -> Iterator[tuple[str, str]]:
         if isinstance(value, dict):
             yield from leaves(value)
         else:
-            yield name, "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield (
+                name,
+                ""
+                if value is None
+                else value
+                if isinstance(value, str)
+                else json.dumps(value, ensure_ascii=False),
+            )
 
 
 def json_records(path: Path, encoding: str) -> list[dict]:
     """The collisions of a nested .json, each as column → text."""
     if path.stat().st_size > LARGEST_JSON:
-        raise ValueError(f"{path} is larger than {LARGEST_JSON:,} bytes, too large to be read in one piece; save it as .jsonl, one object a line")
+        raise ValueError(
+            f"{path} is larger than {LARGEST_JSON:,} bytes, too large to be read in one piece; save it as .jsonl, one object a line"
+        )
     try:
-        whole = json.loads(decoded(path, path.read_bytes(), 1, encoding), parse_constant=no_constant)
+        whole = json.loads(
+            decoded(path, path.read_bytes(), 1, encoding), parse_constant=no_constant
+        )
     except RecursionError:
-        raise ValueError(f"{path} is nested too deeply; take the file as it was published") from None
+        raise ValueError(
+            f"{path} is nested too deeply; take the file as it was published"
+        ) from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is half-written or no JSON (line {error.lineno}: {error.msg.lower()}); take the whole file") from None
+        raise ValueError(
+            f"{path} is half-written or no JSON (line {error.lineno}: {error.msg.lower()}); take the whole file"
+        ) from None
     rows = whole.get("collisions") if isinstance(whole, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f'{path} is JSON of another shape; wanted is one object with a list "collisions" of objects')
+        raise ValueError(
+            f'{path} is JSON of another shape; wanted is one object with a list "collisions" of objects'
+        )
     return [flat(path, row, number) for number, row in enumerate(rows, start=1)]
 
 
@@ -229,9 +271,13 @@ def jsonl_records(path: Path, encoding: str) -> Iterator[dict]:
         try:
             row = json.loads(line, parse_constant=no_constant)
         except (ValueError, RecursionError):
-            raise ValueError(f"{path}: line {number} is half-written or no JSON; take the whole file") from None
+            raise ValueError(
+                f"{path}: line {number} is half-written or no JSON; take the whole file"
+            ) from None
         if not isinstance(row, dict):
-            raise ValueError(f"{path}: line {number} is no JSON object; wanted is one object a line")
+            raise ValueError(
+                f"{path}: line {number} is no JSON object; wanted is one object a line"
+            )
         yield flat(path, row, number)
 
 
@@ -239,7 +285,9 @@ def flat(path: Path, record: dict, number: int) -> dict[str, str]:
     """A nested record as column → text."""
     found = list(leaves(record))
     if len({name for name, _ in found}) < len(found):
-        raise ValueError(f"{path}: collision {number} names a column more than once; keep one of them")
+        raise ValueError(
+            f"{path}: collision {number} names a column more than once; keep one of them"
+        )
     return dict(found)
 
 
@@ -308,7 +356,12 @@ def read_collisions(path: str | Path, encoding: str = "utf-8") -> pd.DataFrame:
 
 
 def _csv_frame(path: Path, encoding: str) -> pd.DataFrame:
-    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig" if encoding == "utf-8" else encoding)
+    return pd.read_csv(
+        path,
+        dtype=str,
+        keep_default_na=False,
+        encoding="utf-8-sig" if encoding == "utf-8" else encoding,
+    )
 
 
 def _xlsx_frame(path: Path, encoding: str) -> pd.DataFrame:
@@ -345,7 +398,9 @@ def fix_time(series: pd.Series) -> pd.Series:
     >>> fix_time(pd.Series(["4", "16:05", "24:00"])).tolist()
     ['00:04', '16:05', nan]
     """
-    parts = series.astype(str).str.extract(r"^(?:(?P<four>[0-9]{1,4})|(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::[0-9]{2})?)$")
+    parts = series.astype(str).str.extract(
+        r"^(?:(?P<four>[0-9]{1,4})|(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::[0-9]{2})?)$"
+    )
     digits = parts["four"].str.zfill(4).fillna(parts["hour"].str.zfill(2) + parts["minute"])
     real = (digits.str[:2] <= "23") & (digits.str[2:] <= "59")
     return (digits.str[:2] + ":" + digits.str[2:]).where(real)
@@ -393,15 +448,32 @@ def conform(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         line, the star's columns (numbers as Int64, dates and times as text), and each of the file's cells as "raw: <column>".
     """
-    date = pd.to_datetime(frame["Date"].where(frame["Date"].str.fullmatch("[0-9]{8}")), format="%Y%m%d", errors="coerce").dt.strftime("%Y-%m-%d")
+    date = pd.to_datetime(
+        frame["Date"].where(frame["Date"].str.fullmatch("[0-9]{8}")),
+        format="%Y%m%d",
+        errors="coerce",
+    ).dt.strftime("%Y-%m-%d")
     time = fix_time(frame["Time"])
     utc = moments(date, time)
     numbers = {EVENT_TO_STAR[name]: whole_numbers(frame[name]) for name in NUMBERS}
     labels = {EVENT_TO_STAR[name]: strip_code(frame[name]) for name in LABELLED}
-    times = {"date": date, "time": time, "event_time_utc": utc.dt.strftime("%Y-%m-%d %H:%M:%S"), "event_time_local": date + " " + time + ":00"}
-    identity = {"police_ref": frame["Police_ref"], "event_id": [event_id(reference, 1) for reference in frame["Police_ref"]], "revision": 1}
-    typed = pd.DataFrame({**identity, **times, **numbers, **labels, "location": frame["Location"]}, index=frame.index)
-    return typed.join(frame.add_prefix(RAW)).reset_index()[[*GOOD, *(RAW + name for name in frame.columns)]]
+    times = {
+        "date": date,
+        "time": time,
+        "event_time_utc": utc.dt.strftime("%Y-%m-%d %H:%M:%S"),
+        "event_time_local": date + " " + time + ":00",
+    }
+    identity = {
+        "police_ref": frame["Police_ref"],
+        "event_id": [event_id(reference, 1) for reference in frame["Police_ref"]],
+        "revision": 1,
+    }
+    typed = pd.DataFrame(
+        {**identity, **times, **numbers, **labels, "location": frame["Location"]}, index=frame.index
+    )
+    return typed.join(frame.add_prefix(RAW)).reset_index()[
+        [*GOOD, *(RAW + name for name in frame.columns)]
+    ]
 
 
 # %% [markdown]
@@ -435,8 +507,14 @@ def _judgements(frame: pd.DataFrame) -> dict[str, pd.Series]:
     cells = frame[[RAW + name for name in COLUMNS]]
     star = {name: frame[EVENT_TO_STAR[name]] for name in COLUMNS}
     people, vehicles = star["Casualties"], star["Vehicles"]
-    impossible = [star["Children"] + star["OAPs"] > people, star["Pedestrian"] > people, star["Cycles"] + star["P2W"] > vehicles]
-    ranges = [_outside(star[name], FIELDS[name]) for name in (*NUMBERS, "Location")] + [~star["Police_ref"].str.fullmatch("[0-9]{8}")]
+    impossible = [
+        star["Children"] + star["OAPs"] > people,
+        star["Pedestrian"] > people,
+        star["Cycles"] + star["P2W"] > vehicles,
+    ]
+    ranges = [_outside(star[name], FIELDS[name]) for name in (*NUMBERS, "Location")] + [
+        ~star["Police_ref"].str.fullmatch("[0-9]{8}")
+    ]
     return {
         "missing_field": (cells == "").any(axis=1),
         "malformed": _any([star[name].isna() for name in NUMBERS]),
@@ -454,7 +532,9 @@ def _outside(values: pd.Series, field) -> pd.Series:
 
 
 def _any(conditions: list[pd.Series]) -> pd.Series:
-    return pd.concat([condition.fillna(False).astype(bool) for condition in conditions], axis=1).any(axis=1)
+    return pd.concat(
+        [condition.fillna(False).astype(bool) for condition in conditions], axis=1
+    ).any(axis=1)
 
 
 def _whole(good: pd.DataFrame) -> pd.DataFrame:
@@ -462,9 +542,16 @@ def _whole(good: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rejects(rows: pd.DataFrame, reason: pd.Series) -> pd.DataFrame:
-    cells = rows[[name for name in rows.columns if name.startswith(RAW)]].rename(columns=lambda name: name.removeprefix(RAW))
-    raw = [json.dumps({name: text for name, text in row.items() if text != ""}, ensure_ascii=False) for row in cells.to_dict("records")]
-    return pd.DataFrame({"line": rows["line"], "police_ref": rows["police_ref"], "reason": reason, "raw": raw}).reset_index(drop=True)
+    cells = rows[[name for name in rows.columns if name.startswith(RAW)]].rename(
+        columns=lambda name: name.removeprefix(RAW)
+    )
+    raw = [
+        json.dumps({name: text for name, text in row.items() if text != ""}, ensure_ascii=False)
+        for row in cells.to_dict("records")
+    ]
+    return pd.DataFrame(
+        {"line": rows["line"], "police_ref": rows["police_ref"], "reason": reason, "raw": raw}
+    ).reset_index(drop=True)
 
 
 # %% [markdown]

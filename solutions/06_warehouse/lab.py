@@ -30,7 +30,11 @@ from sqlalchemy.dialects import mysql
 # %% tags=["given"]
 UNKNOWN_KEY, UNKNOWN_HASH = -1, bytes(32)
 INTEGER, TINY, SMALL, BIG = sa.Integer, mysql.TINYINT, sa.SmallInteger, sa.BigInteger
-COUNT, UNSIGNED, MICROSECONDS = mysql.SMALLINT(unsigned=True), mysql.INTEGER(unsigned=True), mysql.DATETIME(fsp=6)
+COUNT, UNSIGNED, MICROSECONDS = (
+    mysql.SMALLINT(unsigned=True),
+    mysql.INTEGER(unsigned=True),
+    mysql.DATETIME(fsp=6),
+)
 HASH = sa.BINARY(32)
 COUNTS = ("casualties", "oaps", "children", "cycles", "p2w", "pedestrians", "vehicles")
 
@@ -79,7 +83,11 @@ def calendar_tables(metadata: MetaData) -> None:
 
 def kafka_place() -> list[Column]:
     """Where a record came from."""
-    return [required("topic", text(249)), required("kafka_partition", INTEGER), required("kafka_offset", BIG)]
+    return [
+        required("topic", text(249)),
+        required("kafka_partition", INTEGER),
+        required("kafka_offset", BIG),
+    ]
 
 
 def kafka_record() -> list[Column]:
@@ -136,7 +144,13 @@ def file_tables(metadata: MetaData) -> None:
         required("raw", mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin")), sa.PrimaryKeyConstraint("fingerprint", "line"),
         Index("ix_file_rejects_reason", "reason"),
     )  # fmt: skip
-    Table("stg_collision", metadata, *file_line(), *staged_star(), sa.PrimaryKeyConstraint("fingerprint", "line"))
+    Table(
+        "stg_collision",
+        metadata,
+        *file_line(),
+        *staged_star(),
+        sa.PrimaryKeyConstraint("fingerprint", "line"),
+    )
 
 
 def window_table(metadata: MetaData) -> None:
@@ -235,14 +249,21 @@ def upsert_dimension(connection, table: Table, rows: list[dict]) -> dict[bytes, 
         table: a dimension with a hash column.
         rows: natural keys as dicts, repeats allowed.
     """
-    key, hashed = table.primary_key.columns.values()[0], next(column for column in table.columns if column.name.endswith("_hash"))
+    key, hashed = (
+        table.primary_key.columns.values()[0],
+        next(column for column in table.columns if column.name.endswith("_hash")),
+    )
     members = {key_hash(*(row[name] for name in natural_key(table))): row for row in rows}
     known = _keys(connection, key, hashed, members)
     missing = sorted(members.keys() - known.keys())  # one order for all writers: no deadlock
     if missing:
         # Another loader may have been quicker since we asked: its row stands, ours changes nothing.
-        insert = mysql.insert(table).values([{**members[value], hashed.name: value} for value in missing])
-        connection.execute(insert.on_duplicate_key_update({hashed.name: insert.inserted[hashed.name]}))
+        insert = mysql.insert(table).values(
+            [{**members[value], hashed.name: value} for value in missing]
+        )
+        connection.execute(
+            insert.on_duplicate_key_update({hashed.name: insert.inserted[hashed.name]})
+        )
         known |= _keys(connection, key, hashed, missing)
     return known
 
@@ -263,7 +284,11 @@ UNKNOWN_MEMBERS = {
     "dim_time": {},
     "dim_location": {"location": "Unknown", "local_authority": "Unknown"},
     "dim_severity": {"severity": "Unknown"},
-    "dim_road_condition": {"road_condition": "Unknown", "weather": "Unknown", "visibility": "Unknown"},
+    "dim_road_condition": {
+        "road_condition": "Unknown",
+        "weather": "Unknown",
+        "visibility": "Unknown",
+    },
     "dim_crossing": {"crossing_facility": "Unknown", "crossing_control": "Unknown"},
 }
 
@@ -279,6 +304,12 @@ def create_warehouse(engine: sa.Engine, metadata: MetaData) -> None:
         for name, attributes in UNKNOWN_MEMBERS.items():
             table = metadata.tables[name]
             key = table.primary_key.columns.values()[0]
-            hashes = {column.name: UNKNOWN_HASH for column in table.columns if column.name.endswith("_hash")}
+            hashes = {
+                column.name: UNKNOWN_HASH
+                for column in table.columns
+                if column.name.endswith("_hash")
+            }
             row = {key.name: UNKNOWN_KEY, **hashes, **attributes}
-            connection.execute(mysql.insert(table).values(row).on_duplicate_key_update({key.name: UNKNOWN_KEY}))
+            connection.execute(
+                mysql.insert(table).values(row).on_duplicate_key_update({key.name: UNKNOWN_KEY})
+            )

@@ -45,7 +45,15 @@ NATURAL_KEYS = {
     "crossing": ("crossing_facility", "crossing_control"),
 }
 COUNTS = ("casualties", "oaps", "children", "cycles", "p2w", "pedestrians", "vehicles")
-PLAIN = ("event_id", "revision", "event_time_utc", "event_time_local", "date_key", "time_key", *COUNTS)
+PLAIN = (
+    "event_id",
+    "revision",
+    "event_time_utc",
+    "event_time_local",
+    "date_key",
+    "time_key",
+    *COUNTS,
+)
 ROWS_A_STATEMENT = 1000  # a statement far under the server's max_allowed_packet
 
 ONE_WRITER = "SELECT date_key FROM dim_date WHERE date_key = -1 FOR UPDATE"
@@ -102,9 +110,13 @@ def only_year(path: str | Path, dates: pd.Series) -> int:
     """
     years = sorted(dates.str[:4].unique())
     if not years:
-        raise ValueError(f"{path} has no record that can be a fact; look at the reasons: split_valid(conform(read_collisions(path)))[1]")
+        raise ValueError(
+            f"{path} has no record that can be a fact; look at the reasons: split_valid(conform(read_collisions(path)))[1]"
+        )
     if len(years) > 1:
-        raise ValueError(f"{path} holds accidents of {', '.join(years)}; a yearly file holds one year: split it, then load each part")
+        raise ValueError(
+            f"{path} holds accidents of {', '.join(years)}; a yearly file holds one year: split it, then load each part"
+        )
     return int(years[0])
 
 
@@ -144,9 +156,13 @@ def to_star(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     )
     star = {"dim_date": _dates(wide), "dim_time": _times(wide)}
     for name, columns in NATURAL_KEYS.items():
-        star[f"dim_{name}"] = wide[[f"{name}_hash", *columns]].drop_duplicates(f"{name}_hash").reset_index(drop=True)
+        star[f"dim_{name}"] = (
+            wide[[f"{name}_hash", *columns]].drop_duplicates(f"{name}_hash").reset_index(drop=True)
+        )
     hashes = [f"{name}_hash" for name in NATURAL_KEYS]
-    return star | {"fact_incident": wide[["line", "police_ref", *PLAIN, *hashes]].reset_index(drop=True)}
+    return star | {
+        "fact_incident": wide[["line", "police_ref", *PLAIN, *hashes]].reset_index(drop=True)
+    }
 
 
 def _hashes(frame: pd.DataFrame, columns: tuple[str, ...]) -> list[bytes]:
@@ -157,7 +173,12 @@ def _dates(wide: pd.DataFrame) -> pd.DataFrame:
     days = wide[["date_key", "date"]].drop_duplicates().reset_index(drop=True)
     day = pd.to_datetime(days["date"])
     return days.assign(
-        day=day.dt.day, day_name=day.dt.day_name(), month=day.dt.month, month_name=day.dt.month_name(), quarter=day.dt.quarter, year=day.dt.year
+        day=day.dt.day,
+        day_name=day.dt.day_name(),
+        month=day.dt.month,
+        month_name=day.dt.month_name(),
+        quarter=day.dt.quarter,
+        year=day.dt.year,
     )
 
 
@@ -173,8 +194,12 @@ def _times(wide: pd.DataFrame) -> pd.DataFrame:
 # `ingested_at_utc` still says when the fact last changed.
 
 # %% tags=["given"]
-JOINED = " ".join(f"JOIN dim_{name} {name} ON {name}.{name}_hash = s.{name}_hash" for name in NATURAL_KEYS)
-NEW_VALUES = {column: f"s.{column}" for column in PLAIN} | {f"{name}_key": f"{name}.{name}_key" for name in NATURAL_KEYS}
+JOINED = " ".join(
+    f"JOIN dim_{name} {name} ON {name}.{name}_hash = s.{name}_hash" for name in NATURAL_KEYS
+)
+NEW_VALUES = {column: f"s.{column}" for column in PLAIN} | {
+    f"{name}_key": f"{name}.{name}_key" for name in NATURAL_KEYS
+}
 SAME = " AND ".join(f"f.{column} = {value}" for column, value in NEW_VALUES.items())
 
 UPDATE = f"""
@@ -204,7 +229,9 @@ def _tables() -> dict[str, sa.Table]:
 def merge_facts(connection, fingerprint: str) -> LoadResult:
     """Merge a file's staged rows into the facts; the members of their dimensions are there. Staging is empty afterwards."""
     this = {"fingerprint": fingerprint}
-    staged = connection.execute(sa.text("SELECT COUNT(*) FROM stg_collision WHERE fingerprint = :fingerprint"), this).scalar()
+    staged = connection.execute(
+        sa.text("SELECT COUNT(*) FROM stg_collision WHERE fingerprint = :fingerprint"), this
+    ).scalar()
     updated = connection.execute(sa.text(UPDATE), this).rowcount
     inserted = connection.execute(sa.text(INSERT), this).rowcount
     connection.execute(sa.text("DELETE FROM stg_collision WHERE fingerprint = :fingerprint"), this)
@@ -223,7 +250,10 @@ def load_facts(connection, rows: list[dict], fingerprint: str = "0" * 64) -> Loa
     Returns:
         inserted (no fact was there), updated (the fact differed or came from the stream), unchanged.
     """
-    connection.execute(sa.text("DELETE FROM stg_collision WHERE fingerprint = :fingerprint"), {"fingerprint": fingerprint})
+    connection.execute(
+        sa.text("DELETE FROM stg_collision WHERE fingerprint = :fingerprint"),
+        {"fingerprint": fingerprint},
+    )
     put(connection, "stg_collision", [{**row, "fingerprint": fingerprint} for row in rows])
     return merge_facts(connection, fingerprint)
 
@@ -239,24 +269,39 @@ OUTCOMES = "inserted, updated, unchanged, rejected"
 
 def ledger_entry(connection, fingerprint: str) -> LoadResult | None:
     """What an earlier load of the same bytes did, or None."""
-    row = connection.execute(sa.text(f"SELECT {OUTCOMES} FROM file_ledger WHERE fingerprint = :fingerprint"), {"fingerprint": fingerprint}).first()
+    row = connection.execute(
+        sa.text(f"SELECT {OUTCOMES} FROM file_ledger WHERE fingerprint = :fingerprint"),
+        {"fingerprint": fingerprint},
+    ).first()
     return LoadResult(*row, already_loaded=True) if row else None
 
 
 def nothing_to_do(connection, file: YearlyFile) -> LoadResult | None:
     """The answer where a file changes nothing: it is loaded already, or a later issue of its year is."""
-    later = connection.execute(sa.text("SELECT 1 FROM file_ledger WHERE year = :year AND issue > :issue LIMIT 1"), asdict(file)).first()
-    return ledger_entry(connection, file.fingerprint) or (LoadResult(superseded=True) if later else None)
+    later = connection.execute(
+        sa.text("SELECT 1 FROM file_ledger WHERE year = :year AND issue > :issue LIMIT 1"),
+        asdict(file),
+    ).first()
+    return ledger_entry(connection, file.fingerprint) or (
+        LoadResult(superseded=True) if later else None
+    )
 
 
 def finish(connection, file: YearlyFile, facts: LoadResult, rejects: pd.DataFrame) -> LoadResult:
     """Write the rejects and the ledger row; the result of the whole file."""
-    put(connection, "file_rejects", [{**row, "fingerprint": file.fingerprint} for row in rejects.to_dict("records")])
+    put(
+        connection,
+        "file_rejects",
+        [{**row, "fingerprint": file.fingerprint} for row in rejects.to_dict("records")],
+    )
     result = LoadResult(**{**asdict(facts), "rejected": len(rejects)})
     counts = {name: getattr(result, name) for name in ("records_read", *OUTCOMES.split(", "))}
     row = {**asdict(file), **counts}
     connection.execute(
-        sa.text(f"INSERT INTO file_ledger ({', '.join(row)}, loaded_at_utc) VALUES ({', '.join(f':{name}' for name in row)}, UTC_TIMESTAMP(6))"), row
+        sa.text(
+            f"INSERT INTO file_ledger ({', '.join(row)}, loaded_at_utc) VALUES ({', '.join(f':{name}' for name in row)}, UTC_TIMESTAMP(6))"
+        ),
+        row,
     )
     return result
 
@@ -339,10 +384,21 @@ MEMBER_STATEMENT = """INSERT INTO dim_{name} ({name}_hash, {columns}) SELECT n.{
 
 def dimension_statements(staging: str, these: str) -> list[str]:
     """One INSERT a dimension: the members of the staged rows s for which `these` (SQL) holds, where they are not there yet."""
-    statements = [statement.format(staging=staging, these=these) for statement in CALENDAR_STATEMENTS]
+    statements = [
+        statement.format(staging=staging, these=these) for statement in CALENDAR_STATEMENTS
+    ]
     for name, columns in NATURAL_KEYS.items():
         listed, staged = (", ".join(f"{alias}.{column}" for column in columns) for alias in "ns")
-        statements.append(MEMBER_STATEMENT.format(name=name, columns=", ".join(columns), listed=listed, staged=staged, staging=staging, these=these))
+        statements.append(
+            MEMBER_STATEMENT.format(
+                name=name,
+                columns=", ".join(columns),
+                listed=listed,
+                staged=staged,
+                staging=staging,
+                these=these,
+            )
+        )
     return statements
 
 
@@ -353,7 +409,9 @@ def load_staged(engine: sa.Engine, file: YearlyFile, rejects: pd.DataFrame) -> L
         connection.execute(sa.text(ONE_WRITER))
         known = nothing_to_do(connection, file)
         if known:
-            connection.execute(sa.text("DELETE FROM stg_collision WHERE fingerprint = :fingerprint"), asdict(file))
+            connection.execute(
+                sa.text("DELETE FROM stg_collision WHERE fingerprint = :fingerprint"), asdict(file)
+            )
             return known
         for statement in dimension_statements("stg_collision", "s.fingerprint = :fingerprint"):
             connection.execute(sa.text(statement), asdict(file))

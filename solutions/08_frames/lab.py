@@ -53,8 +53,20 @@ def event_schema() -> T.StructType:
 # %% tags=["given"]
 NAMES = [field.name for field in EVENT_FIELDS]
 BROKEN = "_broken"
-STRICT = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": BROKEN, "allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
-PLACE = ["topic", "kafka_partition", "kafka_offset", "kafka_key", "kafka_value", "kafka_timestamp_ms"]
+STRICT = {
+    "mode": "PERMISSIVE",
+    "columnNameOfCorruptRecord": BROKEN,
+    "allowSingleQuotes": "false",
+    "allowNonNumericNumbers": "false",
+}
+PLACE = [
+    "topic",
+    "kafka_partition",
+    "kafka_offset",
+    "kafka_key",
+    "kafka_value",
+    "kafka_timestamp_ms",
+]
 
 
 def kafka_columns(raw: DataFrame) -> list[Column]:
@@ -71,7 +83,9 @@ def kafka_columns(raw: DataFrame) -> list[Column]:
 
 def one_json_value(text: Column) -> Column:
     """True if the text is valid UTF-8 and exactly one JSON value: as the only element of an array it still parses."""
-    return F.is_valid_utf8(text) & (F.json_array_length(F.concat(F.lit("["), text, F.lit("]"))) == 1)
+    return F.is_valid_utf8(text) & (
+        F.json_array_length(F.concat(F.lit("["), text, F.lit("]"))) == 1
+    )
 
 
 def texts_are_texts(text: Column) -> Column:
@@ -82,7 +96,9 @@ def texts_are_texts(text: Column) -> Column:
 def unknown_fields(text: Column) -> Column:
     """JSON of the fields beyond the contract, or NULL; looked for only where there are more fields than the contract has."""
     rest = F.map_filter(F.from_json(text, "map<string,variant>"), lambda name, _: ~name.isin(NAMES))
-    return F.when((F.size(F.json_object_keys(text)) > len(NAMES)) & (F.size(rest) > 0), F.to_json(rest))
+    return F.when(
+        (F.size(F.json_object_keys(text)) > len(NAMES)) & (F.size(rest) > 0), F.to_json(rest)
+    )
 
 
 # %% tags=["answer"]
@@ -100,10 +116,15 @@ def parse(raw: DataFrame) -> DataFrame:
     schema = event_schema().add(BROKEN, T.StringType())
     rows = raw.select(*kafka_columns(raw)).withColumn("event", F.from_json(text, schema, STRICT))
     unread = F.col("event").isNull() | F.col(f"event.{BROKEN}").isNotNull()
-    wrong_text = (F.col("event.Location").isNotNull() & F.col("event.Police_ref").isNotNull()) & ~texts_are_texts(text)
+    wrong_text = (
+        F.col("event.Location").isNotNull() & F.col("event.Police_ref").isNotNull()
+    ) & ~texts_are_texts(text)
     readable = F.coalesce(~unread & one_json_value(text) & ~wrong_text, F.lit(False))
     return rows.select(
-        *PLACE, *(F.col(f"event.{name}").alias(name) for name in NAMES), unknown_fields(text).alias("extra_fields"), readable.alias("readable")
+        *PLACE,
+        *(F.col(f"event.{name}").alias(name) for name in NAMES),
+        unknown_fields(text).alias("extra_fields"),
+        readable.alias("readable"),
     )
 
 
@@ -118,24 +139,36 @@ FIELDS = {field.name: field for field in EVENT_FIELDS}
 
 def any_of(conditions: list[Column]) -> Column:
     """True if one of the conditions is true; NULL counts as false."""
-    return reduce(lambda left, right: left | right, (F.coalesce(condition, F.lit(False)) for condition in conditions))
+    return reduce(
+        lambda left, right: left | right,
+        (F.coalesce(condition, F.lit(False)) for condition in conditions),
+    )
 
 
 def wall_clock() -> Column:
     """Date and Time as a timestamp without a zone, or NULL."""
     shape = F.col("Date").rlike(r"^\d{4}-\d{2}-\d{2}$") & F.col("Time").rlike(r"^\d{2}:\d{2}$")
-    return F.when(shape, F.concat("Date", F.lit(" "), "Time", F.lit(":00")).try_cast("timestamp_ntz"))
+    return F.when(
+        shape, F.concat("Date", F.lit(" "), "Time", F.lit(":00")).try_cast("timestamp_ntz")
+    )
 
 
 def utc_moment() -> Column:
     """event_time as a timestamp without a zone, or NULL. No session or machine time zone touches it."""
     shape = F.col("event_time").rlike(r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:00Z$")
-    return F.when(shape, F.concat(F.substring("event_time", 1, 10), F.lit(" "), F.substring("event_time", 12, 8)).try_cast("timestamp_ntz"))
+    return F.when(
+        shape,
+        F.concat(
+            F.substring("event_time", 1, 10), F.lit(" "), F.substring("event_time", 12, 8)
+        ).try_cast("timestamp_ntz"),
+    )
 
 
 def name_of_event() -> Column:
     """The uuid5 of police reference and revision, computed by Spark itself: SHA-1 of namespace and name, with version and variant set."""
-    name = F.concat(F.col("Police_ref"), F.lit(":"), F.col("revision").cast("string")).cast("binary")
+    name = F.concat(F.col("Police_ref"), F.lit(":"), F.col("revision").cast("string")).cast(
+        "binary"
+    )
     digest = F.sha1(F.concat(F.unhex(F.lit(NAMESPACE.hex)), name))
     variant = F.translate(F.substring(digest, 17, 1), "0123456789abcdef", "89ab89ab89ab89ab")
     return F.concat(
@@ -166,7 +199,9 @@ def impossible() -> Column:
 
 def first_reason(judgements: dict[str, Column]) -> Column:
     """The first reason whose condition is true, or NULL."""
-    return F.coalesce(*(F.when(condition, F.lit(reason)) for reason, condition in judgements.items()))
+    return F.coalesce(
+        *(F.when(condition, F.lit(reason)) for reason, condition in judgements.items())
+    )
 
 
 # %% tags=["answer"]
@@ -199,9 +234,17 @@ def _reason() -> Column:
         "malformed": ~F.col("readable"),
         "missing_field": any_of([F.col(name).isNull() for name in NAMES]),
         "unknown_version": F.col("schema_version") != SCHEMA_VERSION,
-        "bad_time": ~F.coalesce(F.convert_timezone(F.lit("UTC"), F.lit(TIME_ZONE), utc_moment()) == wall_clock(), F.lit(False)),
-        "bad_label": any_of([~F.col(name).isin(*field.labels) for name, field in FIELDS.items() if field.labels]),
-        "out_of_range": any_of([part for name in NAMES for part in outside(name)] + [~F.col("Police_ref").rlike("^[0-9]{8}$")]),
+        "bad_time": ~F.coalesce(
+            F.convert_timezone(F.lit("UTC"), F.lit(TIME_ZONE), utc_moment()) == wall_clock(),
+            F.lit(False),
+        ),
+        "bad_label": any_of(
+            [~F.col(name).isin(*field.labels) for name, field in FIELDS.items() if field.labels]
+        ),
+        "out_of_range": any_of(
+            [part for name in NAMES for part in outside(name)]
+            + [~F.col("Police_ref").rlike("^[0-9]{8}$")]
+        ),
         "impossible": impossible(),
         "wrong_id": F.col("event_id") != name_of_event(),
     }
@@ -225,12 +268,19 @@ DIMENSIONS = {
 def key_hash(names: list[str]) -> Column:
     """Lab 06's key_hash, in Spark: each part as <characters>:<text>."""
     parts = [F.col(name).cast("string") for name in names]
-    written = [F.coalesce(F.concat(F.length(part).cast("string"), F.lit(":"), part), F.lit("-")) for part in parts]
+    written = [
+        F.coalesce(F.concat(F.length(part).cast("string"), F.lit(":"), part), F.lit("-"))
+        for part in parts
+    ]
     return F.unhex(F.sha2(F.concat(*written), 256))
 
 
 # %% tags=["answer"]
-def enrich(events: DataFrame, keep: tuple[str, ...] = ("extra_fields",), place: tuple[str, ...] = tuple(PLACE)) -> DataFrame:
+def enrich(
+    events: DataFrame,
+    keep: tuple[str, ...] = ("extra_fields",),
+    place: tuple[str, ...] = tuple(PLACE),
+) -> DataFrame:
     """Events in the names of the star, with keys.
 
     Args:
@@ -242,11 +292,17 @@ def enrich(events: DataFrame, keep: tuple[str, ...] = ("extra_fields",), place: 
         topic … kafka_timestamp_ms; the star's names for the event's columns; event_time_utc and event_time_local ("YYYY-MM-DD HH:MM:SS", text, so
         that no driver's time zone touches them); date_key (yyyymmdd) and time_key (hhmm), integers; four hashes of 32 bytes.
     """
-    renamed = [F.col(field).alias(column) for field, column in EVENT_TO_STAR.items() if field not in ("event_time", "Date", "Time")]
+    renamed = [
+        F.col(field).alias(column)
+        for field, column in EVENT_TO_STAR.items()
+        if field not in ("event_time", "Date", "Time")
+    ]
     return events.select(
         *place,
         *renamed,
-        F.concat(F.substring("event_time", 1, 10), F.lit(" "), F.substring("event_time", 12, 8)).alias("event_time_utc"),
+        F.concat(
+            F.substring("event_time", 1, 10), F.lit(" "), F.substring("event_time", 12, 8)
+        ).alias("event_time_utc"),
         F.concat("Date", F.lit(" "), "Time", F.lit(":00")).alias("event_time_local"),
         F.regexp_replace("Date", "-", "").try_cast("int").alias("date_key"),
         F.regexp_replace("Time", ":", "").try_cast("int").alias("time_key"),
@@ -283,36 +339,57 @@ def leaves(schema: T.StructType, path: str = "") -> Iterator[tuple[str, str]]:
 
 def as_text(frame: DataFrame, line: Column) -> DataFrame:
     """line, the 21 cells as text ("" where there is nothing), raw: all cells that are not empty, as JSON."""
-    found = {name: F.col(path).cast("string") for name, path in leaves(frame.schema) if not name.startswith("_")}
+    found = {
+        name: F.col(path).cast("string")
+        for name, path in leaves(frame.schema)
+        if not name.startswith("_")
+    }
     filled = F.struct(*(F.when(cell != "", cell).alias(name) for name, cell in found.items()))
     return frame.select(
-        line.cast("int").alias("line"), *(F.coalesce(found[name], F.lit("")).alias(name) for name in CELLS), F.to_json(filled).alias("raw")
+        line.cast("int").alias("line"),
+        *(F.coalesce(found[name], F.lit("")).alias(name) for name in CELLS),
+        F.to_json(filled).alias("raw"),
     )
 
 
 def read_csv(spark: SparkSession, path: Path) -> DataFrame:
     """A .csv; with line breaks allowed inside quotes it is read in one piece, so the ids count from 0."""
-    quoted = {"header": "true", "multiLine": "true", "escape": '"', "encoding": "UTF-8", "mode": "FAILFAST"}
+    quoted = {
+        "header": "true",
+        "multiLine": "true",
+        "escape": '"',
+        "encoding": "UTF-8",
+        "mode": "FAILFAST",
+    }
     return as_text(spark.read.options(**quoted).csv(str(path)), F.monotonically_increasing_id() + 1)
 
 
 def read_json(spark: SparkSession, path: Path) -> DataFrame:
     """A nested .json: one object with a list of collisions."""
     whole = spark.read.options(multiLine="true", primitivesAsString="true").json(str(path))
-    return as_text(whole.select(F.posexplode("collisions").alias("_at", "collision")), F.col("_at") + 1)
+    return as_text(
+        whole.select(F.posexplode("collisions").alias("_at", "collision")), F.col("_at") + 1
+    )
 
 
 def read_jsonl(spark: SparkSession, path: Path) -> DataFrame:
     """A .jsonl: one object a line, read in pieces."""
     rows = spark.read.options(primitivesAsString="true", mode="FAILFAST").json(str(path))
-    placed = rows.select("*", F.col("_metadata.file_block_start").alias("_piece"), F.monotonically_increasing_id().alias("_id"))
+    placed = rows.select(
+        "*",
+        F.col("_metadata.file_block_start").alias("_piece"),
+        F.monotonically_increasing_id().alias("_id"),
+    )
     in_order = Window.partitionBy(F.lit(1)).orderBy("_piece", "_id")
     return as_text(placed.withColumn("_line", F.row_number().over(in_order)), F.col("_line"))
 
 
 def read_xlsx(spark: SparkSession, path: Path) -> DataFrame:
     """A workbook. Spark has no reader for it, so pandas opens it, and one such file must fit into memory."""
-    return as_text(spark.createDataFrame(clean.read_collisions(path).rename_axis(index="_line").reset_index()), F.col("_line"))
+    return as_text(
+        spark.createDataFrame(clean.read_collisions(path).rename_axis(index="_line").reset_index()),
+        F.col("_line"),
+    )
 
 
 READERS = {".csv": read_csv, ".json": read_json, ".jsonl": read_jsonl, ".xlsx": read_xlsx}
@@ -325,7 +402,9 @@ def read_year(spark: SparkSession, path: str | Path) -> DataFrame:
         ValueError: as lab 05's check_file.
     """
     clean.check_file(path)
-    return READERS[Path(path).suffix.lower()](spark, Path(path)).withColumn("fingerprint", F.lit(load.fingerprint(path)))
+    return READERS[Path(path).suffix.lower()](spark, Path(path)).withColumn(
+        "fingerprint", F.lit(load.fingerprint(path))
+    )
 
 
 # %% [markdown]
@@ -338,7 +417,8 @@ def fix_time(cell: Column) -> Column:
     """HH:MM, or NULL where the text is no minute of a day."""
     four = F.when(cell.rlike(r"^[0-9]{1,4}$"), F.lpad(cell, 4, "0"))
     clock = F.when(
-        cell.rlike(r"^[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?$"), F.lpad(F.translate(F.regexp_extract(cell, r"^([0-9]{1,2}:[0-9]{2})", 1), ":", ""), 4, "0")
+        cell.rlike(r"^[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?$"),
+        F.lpad(F.translate(F.regexp_extract(cell, r"^([0-9]{1,2}:[0-9]{2})", 1), ":", ""), 4, "0"),
     )
     digits = F.coalesce(four, clock)
     real = (F.substring(digits, 1, 2) <= "23") & (F.substring(digits, 3, 2) <= "59")
@@ -349,7 +429,9 @@ def fix_date(cell: Column) -> Column:
     """YYYY-MM-DD, or NULL where the text is no day."""
     return F.when(
         cell.rlike(r"^[0-9]{8}$"),
-        F.concat_ws("-", F.substring(cell, 1, 4), F.substring(cell, 5, 2), F.substring(cell, 7, 2)).try_cast("date").cast("string"),
+        F.concat_ws("-", F.substring(cell, 1, 4), F.substring(cell, 5, 2), F.substring(cell, 7, 2))
+        .try_cast("date")
+        .cast("string"),
     )
 
 
@@ -370,7 +452,10 @@ def conform_years(rows: DataFrame) -> DataFrame:
     cells = {name: F.col(f"cells.{name}") for name in CELLS}
     kept = rows.select(*FILE, F.struct(*CELLS).alias("cells"), "raw")
     numbers = {
-        name: F.when(cells[name].rlike(r"^-?[0-9]+([.]0+)?$"), F.regexp_replace(cells[name], r"[.]0+$", "")).try_cast("int") for name in NUMBERS
+        name: F.when(
+            cells[name].rlike(r"^-?[0-9]+([.]0+)?$"), F.regexp_replace(cells[name], r"[.]0+$", "")
+        ).try_cast("int")
+        for name in NUMBERS
     }
     labels = {name: F.trim(F.regexp_replace(cells[name], r"^[0-9]*[.] *", "")) for name in LABELLED}
     times = {"Date": fix_date(cells["Date"]), "Time": fix_time(cells["Time"])}
@@ -389,8 +474,12 @@ def split_years(rows: DataFrame) -> tuple[DataFrame, DataFrame]:
     judged = rows.withColumn("reason", _file_reason())
     same = Window.partitionBy("fingerprint", "Police_ref", F.col("reason").isNull()).orderBy("line")
     again = F.col("reason").isNull() & (F.row_number().over(same) > 1)
-    judged = judged.withColumn("reason", F.when(again, F.lit("repeated")).otherwise(F.col("reason")))
-    rejects = judged.where("reason IS NOT NULL").select(*FILE, F.col("cells.Police_ref").alias("police_ref"), "reason", "raw")
+    judged = judged.withColumn(
+        "reason", F.when(again, F.lit("repeated")).otherwise(F.col("reason"))
+    )
+    rejects = judged.where("reason IS NOT NULL").select(
+        *FILE, F.col("cells.Police_ref").alias("police_ref"), "reason", "raw"
+    )
     return enrich(judged.where("reason IS NULL"), keep=(), place=FILE), rejects
 
 
@@ -402,7 +491,10 @@ def _file_reason() -> Column:
             "malformed": any_of([F.col(name).isNull() for name in NUMBERS]),
             "bad_time": F.col("event_time").isNull(),
             "bad_label": any_of([~F.col(name).isin(*FIELDS[name].labels) for name in LABELLED]),
-            "out_of_range": any_of([part for name in known for part in outside(name)] + [~F.col("Police_ref").rlike("^[0-9]{8}$")]),
+            "out_of_range": any_of(
+                [part for name in known for part in outside(name)]
+                + [~F.col("Police_ref").rlike("^[0-9]{8}$")]
+            ),
             "impossible": impossible(),
         }
     )
@@ -428,24 +520,42 @@ def jdbc(settings, table: str) -> dict[str, str]:
 
 
 # %% tags=["answer"]
-def write_partitioned(frame: DataFrame, settings, table: str = "stg_collision", partitions: int = 2) -> None:
+def write_partitioned(
+    frame: DataFrame, settings, table: str = "stg_collision", partitions: int = 2
+) -> None:
     """Append a frame to a table, `partitions` connections at a time. They commit one by one: a crash leaves a part, so a staging table is the place."""
-    frame.repartition(partitions).write.format("jdbc").options(**jdbc(settings, table), batchsize="5000", isolationLevel="READ_COMMITTED").mode(
-        "append"
-    ).save()
+    frame.repartition(partitions).write.format("jdbc").options(
+        **jdbc(settings, table), batchsize="5000", isolationLevel="READ_COMMITTED"
+    ).mode("append").save()
 
 
-def read_partitioned(spark: SparkSession, settings, table: str = "fact_incident", column: str = "incident_key", partitions: int = 2) -> DataFrame:
+def read_partitioned(
+    spark: SparkSession,
+    settings,
+    table: str = "fact_incident",
+    column: str = "incident_key",
+    partitions: int = 2,
+) -> DataFrame:
     """A table, or a query in brackets with a name, read by several connections at a time, each a stretch of a whole-number column."""
     bounds = (
         spark.read.format("jdbc")
-        .options(**jdbc(settings, f"(SELECT MIN({column}) AS low, MAX({column}) AS high FROM {table}) AS bounds"))
+        .options(
+            **jdbc(
+                settings,
+                f"(SELECT MIN({column}) AS low, MAX({column}) AS high FROM {table}) AS bounds",
+            )
+        )
         .load()
         .first()
     )
     if bounds.low is None:
         return spark.read.format("jdbc").options(**jdbc(settings, table)).load()
-    stretches = {"partitionColumn": column, "lowerBound": str(bounds.low), "upperBound": str(bounds.high + 1), "numPartitions": str(partitions)}
+    stretches = {
+        "partitionColumn": column,
+        "lowerBound": str(bounds.low),
+        "upperBound": str(bounds.high + 1),
+        "numPartitions": str(partitions),
+    }
     return spark.read.format("jdbc").options(**jdbc(settings, table), **stretches).load()
 
 
@@ -455,8 +565,13 @@ def collisions_per_month(frame: DataFrame) -> DataFrame:
     Args:
         frame: rows with date_key (yyyymmdd).
     """
-    month = frame.select((F.col("date_key") / 10000).cast("int").alias("year"), (F.col("date_key") / 100 % 100).cast("int").alias("month"))
-    return month.groupBy("year", "month").agg(F.count("*").alias("incidents")).orderBy("year", "month")
+    month = frame.select(
+        (F.col("date_key") / 10000).cast("int").alias("year"),
+        (F.col("date_key") / 100 % 100).cast("int").alias("month"),
+    )
+    return (
+        month.groupBy("year", "month").agg(F.count("*").alias("incidents")).orderBy("year", "month")
+    )
 
 
 # %% tags=["given"]
@@ -471,7 +586,12 @@ def load_files(spark: SparkSession, settings, engine: sa.Engine, paths: list[str
     for path in paths:
         clean.check_file(path)
         waiting[load.fingerprint(path)] = Path(path)
-    known = {mark: load.retried(engine, lambda connection, mark=mark: load.ledger_entry(connection, mark)) for mark in waiting}
+    known = {
+        mark: load.retried(
+            engine, lambda connection, mark=mark: load.ledger_entry(connection, mark)
+        )
+        for mark in waiting
+    }
     fresh = {mark: path for mark, path in waiting.items() if known[mark] is None}
     if fresh:
         known |= _load_fresh(spark, settings, engine, fresh)
@@ -481,14 +601,30 @@ def load_files(spark: SparkSession, settings, engine: sa.Engine, paths: list[str
 def _load_fresh(spark: SparkSession, settings, engine: sa.Engine, fresh: dict[str, Path]) -> dict:
     rows = reduce(DataFrame.unionByName, (read_year(spark, path) for path in fresh.values()))
     good, rejects = split_years(conform_years(rows).persist())
-    years = good.select("fingerprint", F.substring("event_time_local", 1, 10).alias("date")).distinct().toPandas()
+    years = (
+        good.select("fingerprint", F.substring("event_time_local", 1, 10).alias("date"))
+        .distinct()
+        .toPandas()
+    )
     files = {
-        mark: load.YearlyFile(mark, path.name, load.only_year(path, years[years.fingerprint == mark].date), load.issue_of(path))
+        mark: load.YearlyFile(
+            mark,
+            path.name,
+            load.only_year(path, years[years.fingerprint == mark].date),
+            load.issue_of(path),
+        )
         for mark, path in fresh.items()
     }
-    clear = sa.text("DELETE FROM stg_collision WHERE fingerprint IN :these").bindparams(sa.bindparam("these", list(fresh), expanding=True))
+    clear = sa.text("DELETE FROM stg_collision WHERE fingerprint IN :these").bindparams(
+        sa.bindparam("these", list(fresh), expanding=True)
+    )
     load.retried(engine, lambda connection: connection.execute(clear))
     write_partitioned(good, settings)
     dead = rejects.toPandas()
     spark.catalog.clearCache()
-    return {mark: load.load_staged(engine, file, dead[dead.fingerprint == mark].drop(columns="fingerprint")) for mark, file in files.items()}
+    return {
+        mark: load.load_staged(
+            engine, file, dead[dead.fingerprint == mark].drop(columns="fingerprint")
+        )
+        for mark, file in files.items()
+    }

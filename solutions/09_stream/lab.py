@@ -43,7 +43,13 @@ WINDOWS_VERSION = 1
 
 
 # %% tags=["answer"]
-def read_topic(spark: SparkSession, bootstrap: str, topic: str, start: str = "earliest", max_per_trigger: int = 10_000) -> DataFrame:
+def read_topic(
+    spark: SparkSession,
+    bootstrap: str,
+    topic: str,
+    start: str = "earliest",
+    max_per_trigger: int = 10_000,
+) -> DataFrame:
     """The topic as a streaming frame, in the columns of Spark's Kafka source.
 
     Args:
@@ -76,12 +82,18 @@ def first_revisions(raw: DataFrame) -> DataFrame:
     """Valid first revisions of a topic's records: event_id, event_time (timestamp), severity, local_authority, casualties."""
     good, _ = frames.split_valid(frames.parse(raw))
     moment = F.to_timestamp("event_time", "yyyy-MM-dd'T'HH:mm:ssX")
-    columns = [F.col("Severity").alias("severity"), F.col("Local_Auth").alias("local_authority"), F.col("Casualties").alias("casualties")]
+    columns = [
+        F.col("Severity").alias("severity"),
+        F.col("Local_Auth").alias("local_authority"),
+        F.col("Casualties").alias("casualties"),
+    ]
     return good.where("revision = 1").select("event_id", moment.alias("event_time"), *columns)
 
 
 # %% tags=["answer"]
-def count_by_window(events: DataFrame, window: str = WINDOW, slide: str | None = None, delay: str = DELAY) -> DataFrame:
+def count_by_window(
+    events: DataFrame, window: str = WINDOW, slide: str | None = None, delay: str = DELAY
+) -> DataFrame:
     """Accidents and casualties by event-time window, severity and local authority; each event id once.
 
     Args:
@@ -123,9 +135,15 @@ def checkpoint_path(base: str | Path, query: str, schema_version: int = WINDOWS_
 
 def offset_log(checkpoint: str | Path) -> list[dict[int, int]]:
     """For each batch of a query on one topic: the offset after its last record, by partition. Source: the files in <checkpoint>/offsets."""
-    files = sorted((path for path in Path(checkpoint, "offsets").glob("[0-9]*")), key=lambda path: int(path.name))
+    files = sorted(
+        (path for path in Path(checkpoint, "offsets").glob("[0-9]*")),
+        key=lambda path: int(path.name),
+    )
     last_lines = (path.read_text().splitlines()[-1] for path in files)
-    return [{int(part): offset for part, offset in next(iter(json.loads(line).values())).items()} for line in last_lines]
+    return [
+        {int(part): offset for part, offset in next(iter(json.loads(line).values())).items()}
+        for line in last_lines
+    ]
 
 
 # %% [markdown]
@@ -169,7 +187,9 @@ def upsert_windows(connection, rows: list[dict]) -> None:
     table = warehouse.build_metadata().tables["agg_incident_window"]
     for first in range(0, len(rows), load.ROWS_A_STATEMENT):
         insert = mysql.insert(table).values(rows[first : first + load.ROWS_A_STATEMENT])
-        changed = {name: insert.inserted[name] for name in ("incidents", "casualties", "updated_at_utc")}
+        changed = {
+            name: insert.inserted[name] for name in ("incidents", "casualties", "updated_at_utc")
+        }
         connection.execute(insert.on_duplicate_key_update(changed))
 
 
@@ -179,7 +199,11 @@ def upsert_windows(connection, rows: list[dict]) -> None:
 
 # %% tags=["answer"]
 def start(
-    frame: DataFrame, sink: Callable[[DataFrame, int], None], checkpoint: str, mode: str = "update", available_now: bool = True
+    frame: DataFrame,
+    sink: Callable[[DataFrame, int], None],
+    checkpoint: str,
+    mode: str = "update",
+    available_now: bool = True,
 ) -> StreamingQuery:
     """Start a query that hands each micro-batch to the sink.
 
@@ -187,14 +211,24 @@ def start(
         mode: "update": a window comes with every batch that changed it; "append": once, when the watermark has closed it.
         available_now: True: read what is there and end; False: go on until stopped.
     """
-    writer = frame.writeStream.foreachBatch(sink).outputMode(mode).option("checkpointLocation", checkpoint)
-    return (writer.trigger(availableNow=True) if available_now else writer.trigger(processingTime="1 second")).start()
+    writer = (
+        frame.writeStream.foreachBatch(sink)
+        .outputMode(mode)
+        .option("checkpointLocation", checkpoint)
+    )
+    return (
+        writer.trigger(availableNow=True)
+        if available_now
+        else writer.trigger(processingTime="1 second")
+    ).start()
 
 
 # %% tags=["given"]
 
 
-def run_windows(spark: SparkSession, settings, available_now: bool = True, mode: str = "update") -> StreamingQuery:
+def run_windows(
+    spark: SparkSession, settings, available_now: bool = True, mode: str = "update"
+) -> StreamingQuery:
     """Start the query that keeps agg_incident_window, beside the one that feeds the facts, with a checkpoint of its own."""
     engine = sa.create_engine(settings.mysql_url("loader"), pool_pre_ping=True)
 
@@ -202,9 +236,16 @@ def run_windows(spark: SparkSession, settings, available_now: bool = True, mode:
         rows = window_rows(batch)
         load.retried(engine, lambda connection: upsert_windows(connection, rows))
 
-    raw = read_topic(spark, settings.kafka_bootstrap, settings.topic, max_per_trigger=settings.max_offsets_per_trigger)
+    raw = read_topic(
+        spark,
+        settings.kafka_bootstrap,
+        settings.topic,
+        max_per_trigger=settings.max_offsets_per_trigger,
+    )
     counted = count_by_window(first_revisions(raw), settings.window, None, settings.watermark_delay)
-    return start(counted, sink, checkpoint_path(settings.checkpoint.parent, "windows"), mode, available_now)
+    return start(
+        counted, sink, checkpoint_path(settings.checkpoint.parent, "windows"), mode, available_now
+    )
 
 
 # %% [markdown]
@@ -224,5 +265,7 @@ def progress(query: StreamingQuery) -> dict:
         "records": last["numInputRows"],
         "records_per_second": last.get("processedRowsPerSecond", 0.0),
         "watermark": last.get("eventTime", {}).get("watermark"),
-        "dropped_late": sum(operator["numRowsDroppedByWatermark"] for operator in last["stateOperators"]),
+        "dropped_late": sum(
+            operator["numRowsDroppedByWatermark"] for operator in last["stateOperators"]
+        ),
     }

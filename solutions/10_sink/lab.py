@@ -101,9 +101,18 @@ def staging_rows(raw: DataFrame) -> DataFrame:
     good = F.col("reason").isNull()
     rows = frames.enrich(judged, keep=("extra_fields", "reason"))
     kept = ["reason", *(name for name in frames.PLACE if name != "kafka_value")]
-    event = [F.when(good, F.col(name)).alias(name) for name in rows.columns if name not in (*frames.PLACE, "reason")]
-    usual = [F.when(good, F.lit("inserted")).otherwise(F.lit("dead")).alias("outcome"), good.cast("int").alias("is_fact")]
-    return rows.select(*kept, F.when(~good, F.col("kafka_value")).alias("kafka_value"), *event, *usual)
+    event = [
+        F.when(good, F.col(name)).alias(name)
+        for name in rows.columns
+        if name not in (*frames.PLACE, "reason")
+    ]
+    usual = [
+        F.when(good, F.lit("inserted")).otherwise(F.lit("dead")).alias("outcome"),
+        good.cast("int").alias("is_fact"),
+    ]
+    return rows.select(
+        *kept, F.when(~good, F.col("kafka_value")).alias("kafka_value"), *event, *usual
+    )
 
 
 # %% tags=["answer"]
@@ -117,11 +126,18 @@ def write_staging(frame: DataFrame, settings, batch_id: int) -> None:
     query_id = query_id_of(frame)
     engine = sa.create_engine(settings.mysql_url("loader"), poolclass=sa.NullPool)
     clear = sa.text("DELETE FROM stg_record WHERE query_id = :query_id AND batch_id = :batch_id")
-    retried(engine, lambda connection: connection.execute(clear, {"query_id": query_id, "batch_id": batch_id}))
+    retried(
+        engine,
+        lambda connection: connection.execute(clear, {"query_id": query_id, "batch_id": batch_id}),
+    )
     # The number goes as text: Spark compiles a number into the code, and would compile anew for each batch. MySQL reads it as a number.
-    numbered = frame.withColumn("query_id", F.lit(query_id)).withColumn("batch_id", F.lit(str(batch_id)))
+    numbered = frame.withColumn("query_id", F.lit(query_id)).withColumn(
+        "batch_id", F.lit(str(batch_id))
+    )
     # One connection a core: a connection with TLS costs more than a few thousand rows.
-    numbered.coalesce(2).write.format("jdbc").options(**jdbc_options(settings)).mode("append").save()
+    numbered.coalesce(2).write.format("jdbc").options(**jdbc_options(settings)).mode(
+        "append"
+    ).save()
 
 
 # %% [markdown]
@@ -157,7 +173,9 @@ PLAIN = (*load.PLAIN, "extra_fields")
 
 def facts_to_write() -> str:
     """FROM clause: this batch's rows that become facts, with the surrogate keys of their dimensions."""
-    joins = " ".join(f"JOIN dim_{name} {name} ON {name}.{name}_hash = s.{name}_hash" for name in NATURAL_KEYS)
+    joins = " ".join(
+        f"JOIN dim_{name} {name} ON {name}.{name}_hash = s.{name}_hash" for name in NATURAL_KEYS
+    )
     return f"stg_record s {joins}"
 
 
@@ -182,18 +200,28 @@ def merge_batch(connection, query_id: str, batch_id: int) -> LoadResult:
     _write_facts(connection, this)
     _write_rejects(connection, this)
     result = _write_ledger(connection, this)
-    connection.execute(sa.text("DELETE FROM stg_record WHERE query_id = :query_id AND batch_id = :batch_id"), this)
+    connection.execute(
+        sa.text("DELETE FROM stg_record WHERE query_id = :query_id AND batch_id = :batch_id"), this
+    )
     return result
 
 
 def _ledger(connection, this: dict) -> LoadResult | None:
     columns = "inserted, updated, stale, duplicate, dead"
-    row = connection.execute(sa.text(f"SELECT {columns} FROM load_ledger WHERE query_id = :query_id AND batch_id = :batch_id"), this).first()
+    row = connection.execute(
+        sa.text(
+            f"SELECT {columns} FROM load_ledger WHERE query_id = :query_id AND batch_id = :batch_id"
+        ),
+        this,
+    ).first()
     return LoadResult(*row, already_merged=True) if row else None
 
 
 def _write_facts(connection, this: dict) -> None:
-    changed = ", ".join([f"f.{column} = s.{column}" for column in PLAIN] + [f"f.{name}_key = {name}.{name}_key" for name in NATURAL_KEYS])
+    changed = ", ".join(
+        [f"f.{column} = s.{column}" for column in PLAIN]
+        + [f"f.{name}_key = {name}.{name}_key" for name in NATURAL_KEYS]
+    )
     connection.execute(
         sa.text(
             f"UPDATE {facts_to_write()} JOIN fact_incident f ON f.police_ref = s.police_ref SET {changed}, f.ingested_at_utc = UTC_TIMESTAMP(6) "
@@ -225,12 +253,20 @@ def _write_rejects(connection, this: dict) -> None:
 
 
 def _write_ledger(connection, this: dict) -> LoadResult:
-    found = connection.execute(sa.text(f"SELECT s.outcome, COUNT(*) FROM stg_record s WHERE {ONE_BATCH} GROUP BY s.outcome"), this)
+    found = connection.execute(
+        sa.text(
+            f"SELECT s.outcome, COUNT(*) FROM stg_record s WHERE {ONE_BATCH} GROUP BY s.outcome"
+        ),
+        this,
+    )
     result = LoadResult(**dict(found.all()))
     counts = {name: count for name, count in asdict(result).items() if name != "already_merged"}
     row = {**this, "records_read": result.records_read, **counts}
     connection.execute(
-        sa.text(f"INSERT INTO load_ledger ({', '.join(row)}, merged_at_utc) VALUES ({', '.join(f':{name}' for name in row)}, UTC_TIMESTAMP(6))"), row
+        sa.text(
+            f"INSERT INTO load_ledger ({', '.join(row)}, merged_at_utc) VALUES ({', '.join(f':{name}' for name in row)}, UTC_TIMESTAMP(6))"
+        ),
+        row,
     )
     return result
 
@@ -260,19 +296,30 @@ def publish_dead_letters(engine: sa.Engine, settings, query_id: str, batch_id: i
     finally:
         producer.close()
     if report.failed:
-        raise RuntimeError(f"{len(report.failed)} dead letters of batch {batch_id} were not acknowledged, the first: {report.failed[0][1]}")
+        raise RuntimeError(
+            f"{len(report.failed)} dead letters of batch {batch_id} were not acknowledged, the first: {report.failed[0][1]}"
+        )
 
 
 def dead_letters(connection, query_id: str, batch_id: int) -> list[Record]:
     """The dead letters of a staged batch as records of the dead-letter topic."""
-    columns = "topic, kafka_partition, kafka_offset, reason, kafka_key, kafka_value, kafka_timestamp_ms"
-    asked = sa.text(f"SELECT {columns} FROM stg_record s WHERE {ONE_BATCH} AND s.reason IS NOT NULL")
+    columns = (
+        "topic, kafka_partition, kafka_offset, reason, kafka_key, kafka_value, kafka_timestamp_ms"
+    )
+    asked = sa.text(
+        f"SELECT {columns} FROM stg_record s WHERE {ONE_BATCH} AND s.reason IS NOT NULL"
+    )
     rows = connection.execute(asked, {"query_id": query_id, "batch_id": batch_id}).all()
     return [_letter(row) for row in rows]
 
 
 def _letter(row) -> Record:
-    origin = {"topic": row.topic, "partition": row.kafka_partition, "offset": row.kafka_offset, "reason": row.reason}
+    origin = {
+        "topic": row.topic,
+        "partition": row.kafka_partition,
+        "offset": row.kafka_offset,
+        "reason": row.reason,
+    }
     headers = tuple((name, str(value).encode()) for name, value in origin.items())
     return Record(row.kafka_key, row.kafka_value, row.kafka_timestamp_ms, headers, None, row.reason)
 
@@ -281,8 +328,15 @@ def _letter(row) -> Record:
 def only_driver(engine: sa.Engine, query_id: str) -> Iterator[None]:
     """Hold a lock in MySQL while a batch is under way: a second driver of the same query must not clear what the first has staged."""
     with engine.connect() as guard:
-        if guard.execute(sa.text("SELECT GET_LOCK(:name, 30)"), {"name": f"query-{query_id}"}).scalar() != 1:
-            raise RuntimeError(f"another driver is loading for query {query_id}; stop it, then start this one again")
+        if (
+            guard.execute(
+                sa.text("SELECT GET_LOCK(:name, 30)"), {"name": f"query-{query_id}"}
+            ).scalar()
+            != 1
+        ):
+            raise RuntimeError(
+                f"another driver is loading for query {query_id}; stop it, then start this one again"
+            )
         try:
             yield
         finally:
@@ -291,7 +345,9 @@ def only_driver(engine: sa.Engine, query_id: str) -> Iterator[None]:
 
 
 # %% tags=["answer"]
-def make_sink(settings, after_merge: Callable[[int, LoadResult], None] = lambda batch_id, result: None) -> Callable[[DataFrame, int], None]:
+def make_sink(
+    settings, after_merge: Callable[[int, LoadResult], None] = lambda batch_id, result: None
+) -> Callable[[DataFrame, int], None]:
     """The function for foreachBatch: stages a batch, publishes its dead letters, merges it; a batch that the ledger knows is left alone.
 
     Args:
@@ -302,11 +358,18 @@ def make_sink(settings, after_merge: Callable[[int, LoadResult], None] = lambda 
     def sink(batch: DataFrame, batch_id: int) -> None:
         query_id = query_id_of(batch)
         with only_driver(engine, query_id):
-            result = retried(engine, lambda connection: _ledger(connection, {"query_id": query_id, "batch_id": batch_id}))
+            result = retried(
+                engine,
+                lambda connection: _ledger(
+                    connection, {"query_id": query_id, "batch_id": batch_id}
+                ),
+            )
             if result is None:
                 write_staging(batch, settings, batch_id)
                 publish_dead_letters(engine, settings, query_id, batch_id)
-                result = retried(engine, lambda connection: merge_batch(connection, query_id, batch_id))
+                result = retried(
+                    engine, lambda connection: merge_batch(connection, query_id, batch_id)
+                )
         after_merge(batch_id, result)
 
     return sink
@@ -317,7 +380,12 @@ def make_sink(settings, after_merge: Callable[[int, LoadResult], None] = lambda 
 
 
 # %% tags=["answer"]
-def run_stream(spark: SparkSession, settings, sink: Callable[[DataFrame, int], None] | None = None, available_now: bool = True) -> StreamingQuery:
+def run_stream(
+    spark: SparkSession,
+    settings,
+    sink: Callable[[DataFrame, int], None] | None = None,
+    available_now: bool = True,
+) -> StreamingQuery:
     """Start the one query that feeds the facts.
 
     Args:
@@ -325,5 +393,16 @@ def run_stream(spark: SparkSession, settings, sink: Callable[[DataFrame, int], N
         sink: default: make_sink(settings).
         available_now: True: read what is there and end; False: go on until stopped.
     """
-    raw = stream.read_topic(spark, settings.kafka_bootstrap, settings.topic, max_per_trigger=settings.max_offsets_per_trigger)
-    return stream.start(staging_rows(raw), sink or make_sink(settings), str(settings.checkpoint), "append", available_now)
+    raw = stream.read_topic(
+        spark,
+        settings.kafka_bootstrap,
+        settings.topic,
+        max_per_trigger=settings.max_offsets_per_trigger,
+    )
+    return stream.start(
+        staging_rows(raw),
+        sink or make_sink(settings),
+        str(settings.checkpoint),
+        "append",
+        available_now,
+    )

@@ -33,7 +33,9 @@ from datasets.schema import LOCAL_AUTHORITIES
 from grading.notebook import earlier
 
 # %% tags=["given"]
-produce, warehouse, load, frames, stream, sink = (earlier(number) for number in ("03", "06", "07", "08", "09", "10"))
+produce, warehouse, load, frames, stream, sink = (
+    earlier(number) for number in ("03", "06", "07", "08", "09", "10")
+)
 OUTCOMES = ("inserted", "updated", "stale", "duplicate", "dead")
 DIMENSIONS = ("date", "time", "location", "severity", "road_condition", "crossing")
 
@@ -161,7 +163,9 @@ def view_queries() -> dict[str, str]:
 
 
 def _each(column: str, values: tuple[str, ...]) -> str:
-    return ", ".join(f"CAST(SUM({column} = '{value}') AS SIGNED) AS {value.lower()}" for value in values)
+    return ", ".join(
+        f"CAST(SUM({column} = '{value}') AS SIGNED) AS {value.lower()}" for value in values
+    )
 
 
 LIKE_FOR_LIKE = f"""
@@ -199,7 +203,11 @@ def change(before: int | None, now: int | None, in_percent: Decimal | None) -> s
 
 def rounded(before: int, now: int) -> Decimal | None:
     """The change in percent to one decimal, halves away from zero, as MySQL rounds; None without a number before."""
-    return (Decimal(100 * (now - before)) / before).quantize(Decimal("0.1"), ROUND_HALF_UP) if before else None
+    return (
+        (Decimal(100 * (now - before)) / before).quantize(Decimal("0.1"), ROUND_HALF_UP)
+        if before
+        else None
+    )
 
 
 # %% [markdown]
@@ -225,7 +233,9 @@ class Pipeline:
         """Create the topics, the warehouse and the views where they are missing."""
         admin = KafkaAdminClient(bootstrap_servers=self.settings.kafka_bootstrap)
         for topic in (self.settings.topic, self.settings.dead_letter_topic):
-            produce.ensure_topic(admin, topic, self.settings.kafka_partitions, produce.TOPIC_CONFIGS)
+            produce.ensure_topic(
+                admin, topic, self.settings.kafka_partitions, produce.TOPIC_CONFIGS
+            )
         admin.close()
         engine = sa.create_engine(self.settings.mysql_url("admin"), poolclass=sa.NullPool)
         warehouse.create_warehouse(engine, warehouse.build_metadata())
@@ -234,15 +244,24 @@ class Pipeline:
 
     def produce(self, records: Iterable[Record]):
         """Send records to the topic; the SendReport of lab 03."""
-        producer = produce.build_producer(self.settings.kafka_bootstrap, bootstrap_timeout_ms=60_000)
+        producer = produce.build_producer(
+            self.settings.kafka_bootstrap, bootstrap_timeout_ms=60_000
+        )
         try:
             return produce.send_all(producer, self.settings.topic, records)
         finally:
             producer.close()
 
-    def start_stream(self, spark, after_merge: Callable = lambda batch_id, result: None, available_now: bool = True) -> list:
+    def start_stream(
+        self,
+        spark,
+        after_merge: Callable = lambda batch_id, result: None,
+        available_now: bool = True,
+    ) -> list:
         """Start both queries on the topic: one feeds the facts, one the windows; each has a checkpoint of its own."""
-        facts = sink.run_stream(spark, self.settings, sink.make_sink(self.settings, after_merge), available_now)
+        facts = sink.run_stream(
+            spark, self.settings, sink.make_sink(self.settings, after_merge), available_now
+        )
         return [facts, stream.run_windows(spark, self.settings, available_now)]
 
     def run_stream(self, spark, after_merge: Callable = lambda batch_id, result: None) -> None:
@@ -264,7 +283,13 @@ class Pipeline:
     def counts(self) -> dict[str, int]:
         """The ledger's five outcomes, added up over all batches."""
         with self.engine.connect() as connection:
-            row = connection.execute(sa.text("SELECT " + ", ".join(f"COALESCE(SUM({name}), 0)" for name in OUTCOMES) + " FROM load_ledger")).one()
+            row = connection.execute(
+                sa.text(
+                    "SELECT "
+                    + ", ".join(f"COALESCE(SUM({name}), 0)" for name in OUTCOMES)
+                    + " FROM load_ledger"
+                )
+            ).one()
         return dict(zip(OUTCOMES, map(int, row), strict=True))
 
     def records_in(self, topic: str) -> int:
@@ -277,7 +302,9 @@ class Pipeline:
         finally:
             consumer.close()
 
-    def reconcile(self, oracle: Oracle, windows: WindowOracle | None = None, sent: int | None = None) -> Report:
+    def reconcile(
+        self, oracle: Oracle, windows: WindowOracle | None = None, sent: int | None = None
+    ) -> Report:
         """Compare topic, ledgers, rejects, dimensions, facts, windows and views with the oracles, which replayed what arrived, as it arrived.
 
         Args:
@@ -295,20 +322,47 @@ class Pipeline:
 
     def _records(self, oracle: Oracle, sent: int) -> list[Line]:
         counts, in_topic = self.counts(), self.records_in(self.settings.topic)
-        sums = Line("records in the topic = inserted + updated + stale + duplicate + dead", in_topic, sum(counts.values()))
+        sums = Line(
+            "records in the topic = inserted + updated + stale + duplicate + dead",
+            in_topic,
+            sum(counts.values()),
+        )
         arrived = Line("records sent = records in the topic", sent, in_topic)
-        return [arrived, sums, *(Line(f"{name}, as the oracle counts", getattr(oracle.counts, name), counts[name]) for name in OUTCOMES)]
+        return [
+            arrived,
+            sums,
+            *(
+                Line(f"{name}, as the oracle counts", getattr(oracle.counts, name), counts[name])
+                for name in OUTCOMES
+            ),
+        ]
 
     def _dead(self, connection, oracle: Oracle) -> list[Line]:
-        reasons = dict(connection.execute(sa.text("SELECT reason, COUNT(*) FROM rejects GROUP BY reason")).all())
+        reasons = dict(
+            connection.execute(
+                sa.text("SELECT reason, COUNT(*) FROM rejects GROUP BY reason")
+            ).all()
+        )
         letters = set(self.dead_letters())
-        places = {tuple(map(str, row)) for row in connection.execute(sa.text("SELECT topic, kafka_partition, kafka_offset FROM rejects"))}
+        places = {
+            tuple(map(str, row))
+            for row in connection.execute(
+                sa.text("SELECT topic, kafka_partition, kafka_offset FROM rejects")
+            )
+        }
         same = Line(
             "dead letters in the topic = rows in rejects, place by place",
             len(places),
             len(letters & places) if letters == places else f"{len(letters)}, not the same",
         )
-        return [Line("rejects by reason", dict(sorted(oracle.dead_by_reason.items())), dict(sorted(reasons.items()))), same]
+        return [
+            Line(
+                "rejects by reason",
+                dict(sorted(oracle.dead_by_reason.items())),
+                dict(sorted(reasons.items())),
+            ),
+            same,
+        ]
 
     def dead_letters(self) -> Iterable[tuple[str, str, str]]:
         """Topic, partition and offset that each dead letter names as its origin; repeats are possible."""
@@ -317,25 +371,58 @@ class Pipeline:
             yield tuple(origin[name].decode() for name in ("topic", "partition", "offset"))
 
     def _files(self, connection, oracle: Oracle) -> list[Line]:
-        rows = connection.execute(sa.text(f"SELECT file_name, {load.OUTCOMES} FROM file_ledger")).all()
-        found = {name: dict(zip(load.OUTCOMES.split(", "), counts, strict=True)) for name, *counts in rows}
-        reasons = dict(connection.execute(sa.text("SELECT reason, COUNT(*) FROM file_rejects GROUP BY reason")).all())
-        lines = [Line(f"{name}: what became of its records", asdict(counts), found.get(name)) for name, counts in oracle.files.items()]
+        rows = connection.execute(
+            sa.text(f"SELECT file_name, {load.OUTCOMES} FROM file_ledger")
+        ).all()
+        found = {
+            name: dict(zip(load.OUTCOMES.split(", "), counts, strict=True))
+            for name, *counts in rows
+        }
+        reasons = dict(
+            connection.execute(
+                sa.text("SELECT reason, COUNT(*) FROM file_rejects GROUP BY reason")
+            ).all()
+        )
+        lines = [
+            Line(f"{name}: what became of its records", asdict(counts), found.get(name))
+            for name, counts in oracle.files.items()
+        ]
         if oracle.files:
             lines.append(Line("yearly files loaded", len(oracle.files), len(found)))
-            lines.append(Line("rejects of the files by reason", dict(sorted(oracle.file_rejects.items())), dict(sorted(reasons.items()))))
+            lines.append(
+                Line(
+                    "rejects of the files by reason",
+                    dict(sorted(oracle.file_rejects.items())),
+                    dict(sorted(reasons.items())),
+                )
+            )
         return lines
 
     def _star(self, connection, oracle: Oracle) -> list[Line]:
         used = {
-            f"dim_{name}": connection.execute(sa.text(f"SELECT COUNT(DISTINCT {name}_key) FROM fact_incident WHERE {name}_key <> -1")).scalar()
+            f"dim_{name}": connection.execute(
+                sa.text(
+                    f"SELECT COUNT(DISTINCT {name}_key) FROM fact_incident WHERE {name}_key <> -1"
+                )
+            ).scalar()
             for name in DIMENSIONS
         }
-        staged = connection.execute(sa.text("SELECT (SELECT COUNT(*) FROM stg_record) + (SELECT COUNT(*) FROM stg_collision)")).scalar()
-        sources = dict(connection.execute(sa.text("SELECT source, COUNT(*) FROM fact_incident GROUP BY source")).all())
+        staged = connection.execute(
+            sa.text(
+                "SELECT (SELECT COUNT(*) FROM stg_record) + (SELECT COUNT(*) FROM stg_collision)"
+            )
+        ).scalar()
+        sources = dict(
+            connection.execute(
+                sa.text("SELECT source, COUNT(*) FROM fact_incident GROUP BY source")
+            ).all()
+        )
         verified = len(oracle.verified)
         return [
-            *(Line(f"members of {name} in use", size, used[name]) for name, size in oracle.dimension_sizes().items()),
+            *(
+                Line(f"members of {name} in use", size, used[name])
+                for name, size in oracle.dimension_sizes().items()
+            ),
             Line("rows left in staging", 0, staged),
             Line(
                 "facts by source",
@@ -347,7 +434,10 @@ class Pipeline:
 
     def checksum(self, connection) -> str:
         """Number and checksum of all facts, joined with their dimensions."""
-        return checksum_rows(tuple(row) for row in connection.execution_options(yield_per=5000).execute(sa.text(FACTS)))
+        return checksum_rows(
+            tuple(row)
+            for row in connection.execution_options(yield_per=5000).execute(sa.text(FACTS))
+        )
 
     def _windows(self, connection, windows: WindowOracle) -> list[Line]:
         asked = (
@@ -355,9 +445,16 @@ class Pipeline:
             "incidents, casualties FROM agg_incident_window"
         )
         found, expected = {tuple(row) for row in connection.execute(sa.text(asked))}, windows.rows()
-        right = len(found) if found == expected else f"{len(found)}, {len(found ^ expected)} rows differ"
+        right = (
+            len(found)
+            if found == expected
+            else f"{len(found)}, {len(found ^ expected)} rows differ"
+        )
         counted = (sum(row[4] for row in rows) for rows in (expected, found))
-        return [Line("event-time windows, row by row", len(expected), right), Line("accidents in the windows", *counted)]
+        return [
+            Line("event-time windows, row by row", len(expected), right),
+            Line("accidents in the windows", *counted),
+        ]
 
     def _views(self, facts: int) -> list[Line]:
         found = self.view_totals()
@@ -374,9 +471,17 @@ class Pipeline:
     def _like_for_like(self, oracle: Oracle) -> list[Line]:
         asked = "SELECT year, like_for_like_before, like_for_like, like_for_like_pct FROM like_for_like WHERE before_year IS NOT NULL"
         with self._mart().connect() as connection:
-            found = {year: change(*numbers) for year, *numbers in connection.execute(sa.text(asked))}
-        expected = {year: change(before, now, rounded(before, now)) for year, (before, now) in oracle.like_for_like().items()}
-        return [Line(f"{year} against the year before, like for like", text, found.get(year)) for year, text in expected.items()]
+            found = {
+                year: change(*numbers) for year, *numbers in connection.execute(sa.text(asked))
+            }
+        expected = {
+            year: change(before, now, rounded(before, now))
+            for year, (before, now) in oracle.like_for_like().items()
+        }
+        return [
+            Line(f"{year} against the year before, like for like", text, found.get(year))
+            for year, text in expected.items()
+        ]
 
     def view_totals(self) -> dict[str, int]:
         """The accidents that each view shows in all, as bi_reader reads it."""
@@ -384,7 +489,9 @@ class Pipeline:
             return {
                 name: int(
                     connection.execute(
-                        sa.text(f"SELECT {'COUNT(*)' if name in ('map', 'accident') else 'COALESCE(SUM(incidents), 0)'} FROM {name}")
+                        sa.text(
+                            f"SELECT {'COUNT(*)' if name in ('map', 'accident') else 'COALESCE(SUM(incidents), 0)'} FROM {name}"
+                        )
                     ).scalar()
                 )
                 for name in view_queries()
@@ -392,11 +499,16 @@ class Pipeline:
             }
 
     def _mart(self) -> sa.Engine:
-        return sa.create_engine(self.settings.mysql_url("bi_reader", self.settings.mart), poolclass=sa.NullPool)
+        return sa.create_engine(
+            self.settings.mysql_url("bi_reader", self.settings.mart), poolclass=sa.NullPool
+        )
 
     def health(self) -> dict:
         """Facts, rejects, records in the topic, and the records that no batch has loaded yet."""
         with self.engine.connect() as connection:
-            facts, rejects = (connection.execute(sa.text(f"SELECT COUNT(*) FROM {table}")).scalar() for table in ("fact_incident", "rejects"))
+            facts, rejects = (
+                connection.execute(sa.text(f"SELECT COUNT(*) FROM {table}")).scalar()
+                for table in ("fact_incident", "rejects")
+            )
         in_topic, loaded = self.records_in(self.settings.topic), sum(self.counts().values())
         return {"facts": facts, "rejects": rejects, "records": in_topic, "lag": in_topic - loaded}

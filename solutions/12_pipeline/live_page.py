@@ -22,7 +22,11 @@ from grading.notebook import earlier
 from services.errors import CourseError
 
 EVERY_S, REMEMBERED, RATE_OVER_S = 2, 150, 10
-COLOURS = {"Slight": "#56B4E9", "Serious": "#E69F00", "Fatal": "#D55E00"}  # of the Okabe-Ito palette
+COLOURS = {
+    "Slight": "#56B4E9",
+    "Serious": "#E69F00",
+    "Fatal": "#D55E00",
+}  # of the Okabe-Ito palette
 LIMITS = {"connect_timeout": 3, "read_timeout": 10, "write_timeout": 10}
 
 QUERIES = {
@@ -41,13 +45,19 @@ MERGED = f"SELECT COALESCE(SUM(records_read), 0) FROM load_ledger WHERE merged_a
 @st.cache_resource
 def run():
     """The settings of the run that the page shows."""
-    return services.settings().having(database=os.environ["ACCIDENT_LABS_LIVE_DATABASE"], topic=os.environ["ACCIDENT_LABS_LIVE_TOPIC"])
+    return services.settings().having(
+        database=os.environ["ACCIDENT_LABS_LIVE_DATABASE"],
+        topic=os.environ["ACCIDENT_LABS_LIVE_TOPIC"],
+    )
 
 
 @st.cache_resource
 def engines(mart_url: str, loader_url: str) -> tuple[sa.Engine, sa.Engine]:
     """Pooled connections as bi_reader and as loader; a server that came back on another port gets new ones."""
-    return tuple(sa.create_engine(url, pool_pre_ping=True, pool_size=2, connect_args=LIMITS) for url in (mart_url, loader_url))
+    return tuple(
+        sa.create_engine(url, pool_pre_ping=True, pool_size=2, connect_args=LIMITS)
+        for url in (mart_url, loader_url)
+    )
 
 
 def seconds(text: str) -> int:
@@ -58,7 +68,9 @@ def seconds(text: str) -> int:
 def ask() -> dict:
     """Everything that the page shows, read now."""
     settings = run()
-    mart, loader = engines(settings.mysql_url("bi_reader", settings.mart), settings.mysql_url("loader"))
+    mart, loader = engines(
+        settings.mysql_url("bi_reader", settings.mart), settings.mysql_url("loader")
+    )
     with mart.connect() as connection:
         shown = {name: pd.read_sql(sa.text(query), connection) for name, query in QUERIES.items()}
     with loader.connect() as connection:
@@ -73,7 +85,11 @@ def ask() -> dict:
 
 def windows(frame: pd.DataFrame, latest: object) -> pd.DataFrame:
     """The windows with their state: closed, once the watermark has passed their end."""
-    watermark = pd.Timestamp(latest) - pd.Timedelta(run().watermark_delay) if latest is not None else pd.Timestamp.min
+    watermark = (
+        pd.Timestamp(latest) - pd.Timedelta(run().watermark_delay)
+        if latest is not None
+        else pd.Timestamp.min
+    )
     state = (frame["window_end_utc"] <= watermark).map({True: "closed", False: "open"})
     return frame.assign(state=state)
 
@@ -91,7 +107,11 @@ def draw(now: dict) -> None:
     for place, (label, number) in zip(st.columns(len(numbers)), numbers.items(), strict=True):
         place.metric(label, number)
     age = now["freshness"].iloc[0]["age_seconds"]
-    st.write(f"The newest fact is {int(age):,} s old." if age == age and age is not None else "There is no fact yet; the stream starts.")
+    st.write(
+        f"The newest fact is {int(age):,} s old."
+        if age == age and age is not None
+        else "There is no fact yet; the stream starts."
+    )
     left, right = st.columns(2)
     with left:
         draw_lag()
@@ -108,7 +128,11 @@ def draw_lag() -> None:
     st.subheader("Records that wait, over time")
     seen = pd.DataFrame(st.session_state.seen, columns=["time", "lag", "rate"])
     axis = alt.Axis(format=",d", tickMinStep=1)
-    chart = alt.Chart(seen).mark_line(color="#0072B2", point=True).encode(x=alt.X("time:T", title=None), y=alt.Y("lag:Q", title="records", axis=axis))
+    chart = (
+        alt.Chart(seen)
+        .mark_line(color="#0072B2", point=True)
+        .encode(x=alt.X("time:T", title=None), y=alt.Y("lag:Q", title="records", axis=axis))
+    )
     st.altair_chart(chart.properties(height=160), width="stretch")
 
 
@@ -118,8 +142,18 @@ def draw_windows(frame: pd.DataFrame) -> None:
     st.write(
         f"One bar an hour of accidents. A window closes when the watermark, {run().watermark_delay} behind the latest accident, has passed its end."
     )
-    colours = alt.Color("state:N", scale=alt.Scale(domain=["closed", "open"], range=["#0072B2", "#E69F00"]), title=None)
-    bars = alt.Chart(frame).mark_bar(size=14).encode(x=alt.X("window_start_utc:T", title="start, UTC"), y=alt.Y("accidents:Q"), color=colours)
+    colours = alt.Color(
+        "state:N",
+        scale=alt.Scale(domain=["closed", "open"], range=["#0072B2", "#E69F00"]),
+        title=None,
+    )
+    bars = (
+        alt.Chart(frame)
+        .mark_bar(size=14)
+        .encode(
+            x=alt.X("window_start_utc:T", title="start, UTC"), y=alt.Y("accidents:Q"), color=colours
+        )
+    )
     st.altair_chart(bars.properties(height=200), width="stretch")
     st.dataframe(frame.head(8), hide_index=True, width="stretch")
 
@@ -128,8 +162,13 @@ def draw_bars(now: dict) -> None:
     """Accidents by severity and by authority, with their numbers."""
     st.subheader("By severity and by authority")
     for name, of in (("severity", "severity"), ("authorities", "authority")):
-        base = alt.Chart(now[name]).encode(y=alt.Y(f"{of}:N", title=None, axis=alt.Axis(labelLimit=240)), x=alt.X("incidents:Q", title="accidents"))
-        numbers = base.mark_text(align="left", dx=4).encode(text=alt.Text("incidents:Q", format=",d"))
+        base = alt.Chart(now[name]).encode(
+            y=alt.Y(f"{of}:N", title=None, axis=alt.Axis(labelLimit=240)),
+            x=alt.X("incidents:Q", title="accidents"),
+        )
+        numbers = base.mark_text(align="left", dx=4).encode(
+            text=alt.Text("incidents:Q", format=",d")
+        )
         st.altair_chart(base.mark_bar(color="#0072B2") + numbers, width="stretch")
 
 
@@ -144,7 +183,11 @@ def draw_map(frame: pd.DataFrame) -> None:
         x=alt.X("longitude:Q", scale=scale["x"], title="longitude"),
         y=alt.Y("latitude:Q", scale=scale["y"], title="latitude"),
         color=alt.Color("severity:N", scale=alt.Scale(domain=names, range=ranges), title=None),
-        shape=alt.Shape("severity:N", scale=alt.Scale(domain=names, range=["circle", "square", "triangle-up"]), title=None),
+        shape=alt.Shape(
+            "severity:N",
+            scale=alt.Scale(domain=names, range=["circle", "square", "triangle-up"]),
+            title=None,
+        ),
     )
     st.altair_chart(encoded.properties(height=420), width="stretch")
 
@@ -164,7 +207,9 @@ def page() -> None:
     try:
         now = ask()
         st.session_state.last = now
-        st.session_state.seen.append((datetime.now(timezone.utc), now["health"]["lag"], now["rate"]))
+        st.session_state.seen.append(
+            (datetime.now(timezone.utc), now["health"]["lag"], now["rate"])
+        )
     except (KafkaError, sa.exc.SQLAlchemyError, CourseError, OSError) as error:
         st.warning(trouble(error))
     if "last" in st.session_state:
@@ -184,4 +229,8 @@ with st.expander("The SQL behind every number"):
     st.write(
         f"In schema {run().database}, as loader: the records of the last {RATE_OVER_S} seconds, all records that are merged (lag: the topic's offsets less these), rejects."
     )
-    st.code(f"{MERGED};\nSELECT SUM(records_read) FROM load_ledger;\nSELECT COUNT(*) FROM rejects;", language="sql", wrap_lines=True)
+    st.code(
+        f"{MERGED};\nSELECT SUM(records_read) FROM load_ledger;\nSELECT COUNT(*) FROM rejects;",
+        language="sql",
+        wrap_lines=True,
+    )

@@ -132,6 +132,7 @@ def test_a_file_that_the_source_does_not_explain_is_removed(lab):
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
+        ("LIMIT = 1000", f"LIMIT = 1000  # {'x' * 100}", "90-0-given-1: a line of code has 117 characters, more than 100"),
         ('# %% tags=["given"]', "# %%", "cell 3 has the tags none; a code cell has exactly one of"),
         ('# %% tags=["given"]', '# %% tags=["given", "answer"]', "a code cell has exactly one of"),
         ('# %% tags=["imports"]', '# %% tags=["given"]', "must have exactly one cell tagged imports"),
@@ -141,7 +142,7 @@ def test_a_file_that_the_source_does_not_explain_is_removed(lab):
         ('    """The words of a text. ValueError if there are none."""\n', "", "90.2: words has no docstring"),
         ("class Counter:", "SIZE = 3\n\n\nclass Counter:", "90.2: an answer cell holds functions and classes; move line 9"),
     ],
-    ids=["no tag", "two tags", "no imports", "no heading", "unknown exercise", "missing name", "no docstring", "constant"],
+    ids=["wide", "no tag", "two tags", "no imports", "no heading", "unknown exercise", "missing name", "no docstring", "constant"],
 )
 def test_a_broken_rule_of_the_format_is_a_sentence(lab, old, new, sentence):
     """With the file and the place."""

@@ -87,7 +87,9 @@ def test_html_is_closed_runs_nothing_and_needs_nothing(result, name):
 
 
 def test_hidden_checks_show_claim_and_next_step_and_nothing_else(result):
-    """In whatever a student may see."""
+    """In whatever a student may see; the cases of a check have no names there."""
+    case = replace(check("test_90_1_e[4711-hidden-value]", "failed", 0, hidden=True), claim="It holds: e. Here: 4711-hidden-value.")
+    result = replace(result, exercises=(replace(result.exercises[0], checks=(*result.exercises[0].checks, case)), result.exercises[1]))
     for name, text in everything(result).items():
         assert SECRET not in text, name
     assert "It holds: test_90_1_c." in everything(result)["html"]
@@ -150,10 +152,19 @@ def test_a_problem_comes_first(result):
 
 
 def test_cases_of_one_check_that_passed_are_one_line(result):
-    """Those that did not are lines of their own."""
+    """Those that did not are one, too, with their names."""
     cases = [replace(check(f"test_90_1_d[{n}]", "passed"), claim=f"It holds. Here: {n}.") for n in range(5)]
-    failed = replace(check("test_90_1_d[9]", "failed"), claim="It holds. Here: 9.")
-    assert [one.claim for one in reports.gathered([*cases, failed])] == ["It holds. (5 cases)", "It holds. Here: 9."]
+    failed = [replace(check(f"test_90_1_d[{n}]", "failed"), claim=f"It holds. Here: {n}.") for n in (7, 8, 9)]
+    assert [one.claim for one in reports.gathered([*cases, *failed])] == ["It holds. (5 cases)", "It holds. Here: 7. The same in 2 more: 8, 9."]
+
+
+def test_an_exercise_that_was_not_begun_is_not_called_wrong(result):
+    """Its card lists what awaits it, once each."""
+    stubs = [check(f"test_90_1_{name}", "error", got="NotImplementedError: 90.1 twice: not written yet") for name in "ab"]
+    text = reports.card(stubs, "90.1 Twice")
+    assert "90.1 Twice · not written yet" in text
+    assert "NotImplementedError" not in text
+    assert reports.word(ExerciseResult("90.1", "Twice", "code", "core", 2, tuple(stubs))) == "not written yet"
 
 
 def test_points_are_written_as_people_do():

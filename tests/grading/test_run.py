@@ -37,6 +37,18 @@ def add_check(lab, body: str, exercise: str = "90.1", before: str = "") -> manif
         ("assert [1, 2, 3] == [1, 0, 0]", "failed", "item 2: 0", "2 of 3 items differ; the first, item 2: 2"),
         ("assert list(range(9)) == list(range(10))", "failed", "10 items", "9 items; the first one missing is item 10"),
         ("assert {'a': 1, 'b': 2} == {'a': 1, 'b': 3}", "failed", "entry 'b': 3", "1 of 2 entries differ; entry 'b': 2"),
+        (
+            "assert [{'a': 1, 'b': [1, 2]}, 1] == [{'a': 1, 'b': [1, 3]}, 1]",
+            "failed",
+            "item 1: entry 'b': item 2: 3",
+            "1 of 2 items differ; item 1: 1 of 2 entries differ; entry 'b': 1 of 2 items differ; item 2: 2",
+        ),
+        (
+            "assert 'x' * 90 + 'b' == 'x' * 90 + 'c'",
+            "failed",
+            "from position 70: 'xxxxxxxxxxxxxxxxxxxxc'",
+            "from position 70: 'xxxxxxxxxxxxxxxxxxxxb'",
+        ),
         ("assert {'a': 1} == {'b': 1}", "failed", "a dict with the keys ['b']", "one without 'b' and with 'a' besides"),
         ("assert '4' == 4", "failed", "4 (int)", "'4' (str)"),
         ("assert 3 in [1, 2]", "failed", "in [1, 2]", "3"),

@@ -22,16 +22,26 @@ def events(seed: int, n: int) -> list[dict]:
     return list(many(seed)[:n])
 
 
-@pytest.mark.task("02.1", points=1, next_step="Both arguments decide: change one of them, and the id must change.")
+@pytest.mark.task(
+    "02.1", points=1, next_step="Both arguments decide: change one of them, and the id must change."
+)
 def test_02_1_every_report_has_an_id_of_its_own(student, seed):
     """References and revisions that differ have ids that differ."""
-    asked = [(f"{19_000_000 + seed % 1000 + n}", revision) for n in range(20) for revision in (1, 2, 11, 12)]
+    asked = [
+        (f"{19_000_000 + seed % 1000 + n}", revision)
+        for n in range(20)
+        for revision in (1, 2, 11, 12)
+    ]
     assert len({student.event_id(*report) for report in asked}) == len(asked)
 
 
-@pytest.mark.task("02.2", points=1, next_step="Which numbers and texts has Python that JSON in UTF-8 has not?")
+@pytest.mark.task(
+    "02.2", points=1, next_step="Which numbers and texts has Python that JSON in UTF-8 has not?"
+)
 @pytest.mark.parametrize(
-    "value", [float("nan"), float("inf"), float("-inf"), "\ud83d"], ids=["NaN", "infinity", "minus infinity", "half a character"]
+    "value",
+    [float("nan"), float("inf"), float("-inf"), "\ud83d"],
+    ids=["NaN", "infinity", "minus infinity", "half a character"],
 )
 def test_02_2_what_is_no_json_is_not_encoded(student, value):
     """A ValueError, wherever in the event it stands."""
@@ -54,7 +64,11 @@ NO_EVENTS = {
 }
 
 
-@pytest.mark.task("02.2", points=1, next_step="Bytes that are not UTF-8, JSON that is not one object, NaN: each is a ValueError.")
+@pytest.mark.task(
+    "02.2",
+    points=1,
+    next_step="Bytes that are not UTF-8, JSON that is not one object, NaN: each is a ValueError.",
+)
 @pytest.mark.parametrize("kind", NO_EVENTS)
 def test_02_2_what_is_no_event_is_not_decoded(student, kind):
     """A ValueError, whatever is wrong with the bytes."""
@@ -62,38 +76,70 @@ def test_02_2_what_is_no_event_is_not_decoded(student, kind):
         student.decode(NO_EVENTS[kind])
 
 
-@pytest.mark.task("02.3", points=1, next_step="Use the given wrong_type for every field; in Python, True is an int.")
+@pytest.mark.task(
+    "02.3",
+    points=1,
+    next_step="Use the given wrong_type for every field; in Python, True is an int.",
+)
 def test_02_3_types_are_exact(student, seed):
     """What looks like a number and is none is malformed, together with every other field that is."""
     event = events(seed, 1)[0]
     odd = [True, 2.0, "2", 2**31, [2], {"n": 2}]
     got = student.each.validate([{**event, "Casualties": value} for value in odd])
     both = student.validate({**event, "Location": 5, "Vehicles": "1", "Weather": None})
-    assert [*got, both] == [["malformed: Casualties"]] * len(odd) + [["malformed: Location", "malformed: Vehicles", "missing_field: Weather"]]
+    assert [*got, both] == [["malformed: Casualties"]] * len(odd) + [
+        ["malformed: Location", "malformed: Vehicles", "missing_field: Weather"]
+    ]
 
 
 MOMENTS = {
     "leap day": ("2020-02-29T12:00:00Z", "2020-02-29", "12:00", []),
-    "no leap day": ("2019-03-01T12:00:00Z", "2019-02-29", "12:00", ["bad_time: event_time, Date, Time"]),
+    "no leap day": (
+        "2019-03-01T12:00:00Z",
+        "2019-02-29",
+        "12:00",
+        ["bad_time: event_time, Date, Time"],
+    ),
     "first 01:30 of an autumn night": ("2019-10-27T00:30:00Z", "2019-10-27", "01:30", []),
     "second 01:30": ("2019-10-27T01:30:00Z", "2019-10-27", "01:30", []),
-    "neither": ("2019-10-27T02:30:00Z", "2019-10-27", "01:30", ["bad_time: event_time, Date, Time"]),
-    "an hour that spring skips": ("2019-03-31T01:30:00Z", "2019-03-31", "01:30", ["bad_time: event_time, Date, Time"]),
+    "neither": (
+        "2019-10-27T02:30:00Z",
+        "2019-10-27",
+        "01:30",
+        ["bad_time: event_time, Date, Time"],
+    ),
+    "an hour that spring skips": (
+        "2019-03-31T01:30:00Z",
+        "2019-03-31",
+        "01:30",
+        ["bad_time: event_time, Date, Time"],
+    ),
     "the evening before in UTC": ("2019-06-30T23:05:00Z", "2019-07-01", "00:05", []),
     "no moment": ("2019-07-01 16:05", "2019-07-01", "17:05", ["bad_time: event_time, Date, Time"]),
 }
 
 
-@pytest.mark.task("02.3", points=1, next_step="Compare with the given wall_clock, and mind that it raises ValueError for what is no moment.")
+@pytest.mark.task(
+    "02.3",
+    points=1,
+    next_step="Compare with the given wall_clock, and mind that it raises ValueError for what is no moment.",
+)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_02_3_the_clock_on_the_wall_decides(student, seed, moment):
     """Both moments of a repeated hour are right, a skipped one never is, and what is no moment is a reason, not an exception."""
     event_time, date, time, wanted = MOMENTS[moment]
-    assert student.validate({**events(seed, 1)[0], "event_time": event_time, "Date": date, "Time": time}) == wanted
+    assert (
+        student.validate(
+            {**events(seed, 1)[0], "event_time": event_time, "Date": date, "Time": time}
+        )
+        == wanted
+    )
 
 
 @pytest.mark.task(
-    "02.4", points=0.5, next_step="One casualty more, or another severity than before: each in about half of the cases, never both, never neither."
+    "02.4",
+    points=0.5,
+    next_step="One casualty more, or another severity than before: each in about half of the cases, never both, never neither.",
 )
 def test_02_4_each_correction_changes_one_thing(student, kit, seed):
     """Over three corrections of each of 150 accidents either the casualties rise by one, or the severity is another one."""
@@ -103,7 +149,10 @@ def test_02_4_each_correction_changes_one_thing(student, kit, seed):
             revised = student.revise(event, rng)
             kinds.append(kind_of(event, revised))
             event = revised
-    assert {kind: 130 < kinds.count(kind) < 320 for kind in kinds} == {"casualty": True, "severity": True}
+    assert {kind: 130 < kinds.count(kind) < 320 for kind in kinds} == {
+        "casualty": True,
+        "severity": True,
+    }
 
 
 def kind_of(event: dict, revised: dict) -> str:
@@ -112,20 +161,29 @@ def kind_of(event: dict, revised: dict) -> str:
     other = revised["Severity"] != event["Severity"]
     if revised["Severity"] not in SEVERITIES or revised["revision"] != event["revision"] + 1:
         return "nonsense"
-    return {(1, False): "casualty", (0, True): "severity", (0, False): "nothing"}.get((more, other), "both")
+    return {(1, False): "casualty", (0, True): "severity", (0, False): "nothing"}.get(
+        (more, other), "both"
+    )
 
 
-@pytest.mark.task("02.4", points=0.5, next_step="Draw from the rng that you are given, and from nothing else.")
+@pytest.mark.task(
+    "02.4", points=0.5, next_step="Draw from the rng that you are given, and from nothing else."
+)
 def test_02_4_a_seed_repeats(student, kit, seed):
     """The same seed gives the same corrections."""
     reports = events(seed, 40)
-    first, second = ([student.revise(event, rng) for event in reports] for rng in (kit.rng(seed), kit.rng(seed)))
+    first, second = (
+        [student.revise(event, rng) for event in reports] for rng in (kit.rng(seed), kit.rng(seed))
+    )
     assert second == first
 
 
 def changed(seed: int, change, every: int = 90) -> list[dict]:
     """A right run of 1,500 events in which every ninetieth is changed; ids are right again afterwards."""
-    return [named({**event, **change(event)}) if n % every == every - 1 else event for n, event in enumerate(events(seed, 1500))]
+    return [
+        named({**event, **change(event)}) if n % every == every - 1 else event
+        for n, event in enumerate(events(seed, 1500))
+    ]
 
 
 def twice(seed: int) -> list[dict]:
@@ -149,17 +207,27 @@ def even(seed: int) -> list[dict]:
 
 
 SIMULATORS = {
-    "more pedestrians than people": lambda seed: changed(seed, lambda event: {"Pedestrian": event["Casualties"] + 1}),
-    "more two-wheelers than vehicles": lambda seed: changed(seed, lambda event: {"Cycles": event["Vehicles"], "P2W": 1}),
+    "more pedestrians than people": lambda seed: changed(
+        seed, lambda event: {"Pedestrian": event["Casualties"] + 1}
+    ),
+    "more two-wheelers than vehicles": lambda seed: changed(
+        seed, lambda event: {"Cycles": event["Vehicles"], "P2W": 1}
+    ),
     "no vehicle": lambda seed: changed(seed, lambda event: {"Vehicles": 0, "Cycles": 0, "P2W": 0}),
-    "UTC on the wall": lambda seed: [{**event, "Time": event["event_time"][11:16]} for event in events(seed, 1500)],
+    "UTC on the wall": lambda seed: [
+        {**event, "Time": event["event_time"][11:16]} for event in events(seed, 1500)
+    ],
     "a reference twice": twice,
     "out of order": backwards,
     "severities drawn evenly": even,
 }
 
 
-@pytest.mark.task("02.5", points=1.5, next_step="Look at the events together, too: references, order, shares. And at every event, not at a sample.")
+@pytest.mark.task(
+    "02.5",
+    points=1.5,
+    next_step="Look at the events together, too: references, order, shares. And at every event, not at a sample.",
+)
 @pytest.mark.parametrize("fault", SIMULATORS)
 def test_02_5_other_broken_simulators_are_found_out(student, seed, fault):
     """Seven more faults, some of which show in no single event."""
@@ -167,7 +235,11 @@ def test_02_5_other_broken_simulators_are_found_out(student, seed, fault):
         student.test_events_are_possible(SIMULATORS[fault](seed))
 
 
-@pytest.mark.task("02.5", points=0.5, next_step="Shares mean something for many events only; one event is a right run, too.")
+@pytest.mark.task(
+    "02.5",
+    points=0.5,
+    next_step="Shares mean something for many events only; one event is a right run, too.",
+)
 def test_02_5_small_right_runs_pass(student, seed):
     """One event, two of the same minute, and twenty that are all fatal: possible, all of them."""
     run = events(seed, 1500)
@@ -177,7 +249,9 @@ def test_02_5_small_right_runs_pass(student, seed):
 
 
 @pytest.mark.task(
-    "02.6", points=0, next_step="A seed repeats only if every draw comes from the rng that you are given; without rates nothing changes."
+    "02.6",
+    points=0,
+    next_step="A seed repeats only if every draw comes from the rng that you are given; without rates nothing changes.",
 )
 def test_02_6_without_rates_nothing_changes_and_a_seed_repeats(student, kit, seed):
     """No rates: the very events. The same rates and seed: the same disorder."""

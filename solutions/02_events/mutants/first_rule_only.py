@@ -10,4 +10,8 @@ def _impossible(event):
         return ["impossible: Children + OAPs > Casualties"]
     if event["Pedestrian"] > event["Casualties"]:
         return ["impossible: Pedestrian > Casualties"]
-    return ["impossible: Cycles + P2W > Vehicles"] if event["Cycles"] + event["P2W"] > event["Vehicles"] else []
+    return (
+        ["impossible: Cycles + P2W > Vehicles"]
+        if event["Cycles"] + event["P2W"] > event["Vehicles"]
+        else []
+    )

@@ -10,7 +10,8 @@ def validate(event):
     malformed = [
         f"malformed: {name}"
         for name, field in FIELDS.items()
-        if event.get(name) is not None and not isinstance(event[name], str if field.type == "string" else int)
+        if event.get(name) is not None
+        and not isinstance(event[name], str if field.type == "string" else int)
     ]
     missing = [f"missing_field: {name}" for name in FIELDS if event.get(name) is None]
     if malformed or missing:

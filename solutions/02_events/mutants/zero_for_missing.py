@@ -10,4 +10,9 @@ _right = validate
 
 
 def validate(event):
-    return _right({**{name: 0 for name, field in FIELDS.items() if field.type == "int"}, **{k: v for k, v in event.items() if v is not None}})
+    return _right(
+        {
+            **{name: 0 for name, field in FIELDS.items() if field.type == "int"},
+            **{k: v for k, v in event.items() if v is not None},
+        }
+    )

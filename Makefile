@@ -7,6 +7,7 @@ PORT ?=
 SIZES ?= 10000 100000 1000000
 SEED ?= 1
 N ?=
+E ?=
 NOTEBOOK ?=
 SUBMISSION ?=
 OUT ?=
@@ -48,8 +49,8 @@ doctor: ready ## what is there, what is missing, the command that mends it
 reset: ready ## drop all topics and databases of this checkout (asks first)
 	@$(PY) -m services reset
 
-check: ready lab-number ## a lab's visible checks on your notebook (N=02 NOTEBOOK=path)
-	@$(PY) -m grading check --lab "$(N)" $(if $(NOTEBOOK),--notebook "$(NOTEBOOK)")
+check: ready lab-number ## a lab's visible checks on your notebook (N=02 E=02.3 NOTEBOOK=path)
+	@$(PY) -m grading check --lab "$(N)" $(if $(E),--exercise "$(E)") $(if $(NOTEBOOK),--notebook "$(NOTEBOOK)")
 
 grade: ready lab-number ## all checks on a notebook that was handed in, in a sandbox (N=02 SUBMISSION=path OUT=dir GRADE_SEED=7 UNSAFE=1)
 	@test -n "$(SUBMISSION)" || { echo "error: name the notebook to grade: make grade N=$(N) SUBMISSION=path/to/lab.ipynb" >&2; exit 1; }

@@ -12,6 +12,7 @@ from services.errors import CourseError, one_sentence
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=__doc__, pretty_exceptions_enable=False)
 Number = Annotated[str, typer.Option("--lab", help="the lab's number, 02")]
+One = Annotated[str | None, typer.Option("--exercise", help="one exercise, 02.3; default: all")]
 
 
 class NotGreen(CourseError):
@@ -19,20 +20,29 @@ class NotGreen(CourseError):
 
 
 @app.command()
-def check(number: Number, notebook: Annotated[Path | None, typer.Option(help="default: your copy in work/, else the one in labs/")] = None) -> None:
+def check(
+    number: Number,
+    notebook: Annotated[Path | None, typer.Option(help="default: your copy in work/, else the one in labs/")] = None,
+    exercise: One = None,
+) -> None:
     """Run a lab's visible checks on a notebook of your own, and print what they found."""
     lab = manifest.lab(number)
     own = lab.root / "work" / lab.folder / "lab.ipynb"
     path = notebook or (own if own.exists() else lab.notebook)
-    result = run.grade(lab, path, seed=run.DEFAULT_SEED, hidden=False, on_result=_progress)
+    result = run.grade(lab, path, seed=run.check_seed(), hidden=False, only=_only(lab, exercise), on_result=_progress)
     reports.terminal(result)
+    if hidden := result.possible - sum(check.points for check in result.checks):
+        print(f"the other {reports.number(hidden)} points are in hidden checks, which only your instructor runs")
     _end(result)
+    if not all(exercise.passed for exercise in result.exercises if exercise.level == "core"):
+        raise NotGreen("not all checks of the core exercises passed")
 
 
 @app.command()
 def grade(
     number: Number,
     submission: Annotated[Path, typer.Option(help="the notebook that was handed in")],
+    exercise: One = None,
     out: Annotated[Path | None, typer.Option(help="folder for result.json, report.html, junit.xml, results.json")] = None,
     seed: Annotated[int | None, typer.Option(help="of the checks' data; default: one that nobody can know")] = None,
     unsafe: Annotated[bool, typer.Option("--unsafe", help="run the student's code without a sandbox")] = False,
@@ -43,7 +53,7 @@ def grade(
         raise box.SandboxMissing(
             f"{why}; to grade without a sandbox, where student code can read and change whatever you can, add --unsafe (UNSAFE=1)"
         )
-    result = run.grade(lab, submission, seed=seed, boxed=not unsafe, on_result=_progress)
+    result = run.grade(lab, submission, seed=seed, only=_only(lab, exercise), boxed=not unsafe, on_result=_progress)
     reports.terminal(result)
     if out is not None:
         for path in reports.write(result, out):
@@ -81,6 +91,11 @@ def verify(
         raise NotGreen("the course does not hold what it promises; the red lines above say where")
 
 
+def _only(lab: manifest.Lab, exercise: str | None) -> frozenset[str]:
+    """The exercise that was asked for, if there is such a one."""
+    return frozenset([lab.exercise(exercise).id] if exercise else [])
+
+
 def _progress(result, total: int) -> None:
     _line(f"{result.outcome:7} {result.name}")
 
@@ -100,8 +115,6 @@ def _end(result) -> None:
         raise CourseError(result.problem)
     if not result.complete:
         raise NotGreen("a service was down, so the result is not complete; start the services (make up), then run this again")
-    if not all(exercise.passed for exercise in result.exercises if exercise.level == "core"):
-        raise NotGreen("not all checks of the core exercises passed")
 
 
 if __name__ == "__main__":

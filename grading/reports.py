@@ -104,8 +104,11 @@ def terminal(result: Result, console: Console | None = None) -> None:
     console = console or Console()
     if result.exercises and not result.problem:
         console.print(_table(result))
+    for exercise in result.exercises:
+        if unwritten(exercise.checks):
+            console.print(Text(f"○ {exercise.id} {exercise.title}: not written yet"))
     for check in gathered(result.checks):
-        if check.outcome != "passed":
+        if check.outcome != "passed" and not check.got.startswith("NotImplementedError: "):
             console.print(
                 Text(f"{SIGNS[check.outcome]} {check.exercise} {check.outcome}{' (hidden)' if check.hidden else ''}: {check.claim}", "bold")
             )

@@ -20,7 +20,11 @@ from grading.student import Limits, Source, Student, Trouble
 from services.errors import CourseError
 
 DEFAULT_SEED = 1
-"""Of a student's own checks; CHECK_SEED in the environment changes it."""
+
+
+def check_seed() -> int:
+    """The seed of a student's own checks; CHECK_SEED in the environment changes it."""
+    return int(os.environ.get("CHECK_SEED", DEFAULT_SEED))
 
 
 def own_seed() -> int:

@@ -112,9 +112,8 @@ def encode(event: dict) -> bytes:
     >>> encode({"Location": "CAFÉ", "Casualties": 1})
     b'{"Location":"CAF\\xc3\\x89","Casualties":1}'
     """
-    return json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
-        "utf-8"
-    )
+    text = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8")
 
 
 def decode(data: bytes) -> dict:
@@ -144,11 +143,8 @@ check("02.2")
 # What the spaces would cost: bytes of this event with them, without them, and the difference a billion times.
 
 # %% tags=["try", "nbval-check-output"]
-(
-    len(json.dumps(event)),
-    len(encode(event)),
-    f"{len(json.dumps(event)) - len(encode(event))} GB in a billion events",
-)
+spaced, compact = len(json.dumps(event)), len(encode(event))
+spaced, compact, f"{spaced - compact} GB in a billion events"
 
 # %% [markdown]
 # ## 02.3 What is wrong with it? (6 points, 20 minutes)
@@ -296,14 +292,13 @@ validate({**event, "Severity": "Medium", "Pedestrian": 5})
 # %% tags=["try", "nbval-check-output"]
 year = list(accidents(seed=1))
 severities = Counter(event["Severity"] for event in year)
+kinds = ("Slight", "Serious", "Fatal")
 compare(
     "Four accidents of five are slight, simulated as measured",
     x="severity",
     y="share of accidents",
-    simulated={
-        name: round(severities[name] / len(year), 3) for name in ("Slight", "Serious", "Fatal")
-    },
-    measured={name: round(share, 3) for name, share in profile()["severity"]["share"].items()},
+    simulated={kind: round(severities[kind] / len(year), 3) for kind in kinds},
+    measured={kind: round(profile()["severity"]["share"][kind], 3) for kind in kinds},
 )
 
 # %% [markdown]

@@ -93,12 +93,12 @@ def box(command: Sequence[str], private: Path, boxed: bool, ports: dict[str, int
         ports: services that it may reach: name → port on 127.0.0.1. Without a sandbox it reaches all.
     """
     if not boxed:
-        env = _environment(private, str(private / "tmp"))
+        env = _environment(private, str(private / "tmp")) | {MARK: str(private)}
         (private / "tmp").mkdir(exist_ok=True)
         guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py"))]
-        return Box([*guard, *command], env | {"PYTHONPATH": str(ROOT), MARK: str(private)}, boxed=False)
+        return Box([*guard, *command], env | {"PYTHONPATH": str(ROOT)}, boxed=False)
     relay = Relay(private.with_name(f"{private.name}-relay"), ports or {})
-    env = _environment(Path(INSIDE), "/tmp") | {"PYTHONPATH": str(ROOT), "ACCIDENT_LABS_RELAY": relay.inside}  # noqa: S108 - a tmpfs of its own
+    env = _environment(Path(INSIDE), "/tmp") | {MARK: str(private), "PYTHONPATH": str(ROOT), "ACCIDENT_LABS_RELAY": relay.inside}  # noqa: S108 - a tmpfs of its own
     return Box([shutil.which("bwrap"), *_namespaces(), *_mounts(private, relay), "--chdir", INSIDE, "--", *command], env, True, relay.close)
 
 

@@ -1,5 +1,6 @@
 """What the far side does before a student's code is there: limits for good, and the inner end of the relay. Standard library only."""
 
+import os
 import socket
 import threading
 from contextlib import suppress
@@ -8,6 +9,8 @@ from contextlib import suppress
 def limit(memory_mb: int) -> None:
     """Set the process's own limits, for good; called on the far side before a student's code is there."""
     import resource
+
+    os.nice(15)  # however many processes a student's code makes, the grader gets its turn to end them
 
     # RLIMIT_DATA, not RLIMIT_AS: a JVM reserves far more address space than it uses, and would not start.
     limits = {"DATA": memory_mb << 20, "CORE": 0, "FSIZE": 1 << 30, "NOFILE": 4096}

@@ -69,7 +69,7 @@ class Checks:
             self.broken.append(str(report.longrepr))
 
     def pytest_collection_modifyitems(self, items: list) -> None:
-        """Those of the plan, by exercise, or shuffled."""
+        """Those of the plan: visible ones, then hidden ones, by exercise; or shuffled."""
         try:
             for item in items:
                 self._about(item)
@@ -78,7 +78,8 @@ class Checks:
             items.clear()
         self._share = Counter(item.function for item in items)
         items[:] = [item for item in items if not self.plan.only or self._about(item)["exercise"] in self.plan.only]
-        items.sort(key=lambda item: self._about(item)["exercise"])
+        # Hidden ones last: code that keeps their arguments has no visible check left to show them in.
+        items.sort(key=lambda item: (item.path == self.plan.hidden, self._about(item)["exercise"]))
         if self.plan.shuffle is not None:
             random.Random(self.plan.shuffle).shuffle(items)
         if self.plan.backwards:

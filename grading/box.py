@@ -22,7 +22,7 @@ import psutil
 from grading.inside import forward
 from services.errors import CourseError
 from services.processes import alive
-from services.settings import cache_dir
+from services.settings import cache_dir, mysql_ca
 
 ROOT = Path(__file__).resolve().parent.parent
 FAR_SIDE = (
@@ -125,7 +125,8 @@ def _mounts(private: Path, relay: "Relay") -> list[str]:
     for path in {sys.prefix, sys.base_prefix, str(Path(sys.executable).resolve().parent.parent)}:
         if not path.startswith("/usr"):
             mounts += ["--ro-bind", path, path]
-    mounts += ["--ro-bind-try", str(cache_dir()), str(cache_dir())]  # jars and Spark's class archive
+    for path in (cache_dir(), mysql_ca()):  # jars and Spark's class archive; the certificate that MySQL's connection is checked against
+        mounts += ["--ro-bind-try", str(path), str(path)]
     for name in FAR_SIDE:
         mounts += ["--ro-bind", str(ROOT / name), str(ROOT / name)]
     return [*mounts, "--bind", str(private), INSIDE, *relay.mounts, "--remount-ro", "/"]

@@ -8,7 +8,6 @@ derived from lab, exercise and role; nothing depends on the time or the machine.
 import ast
 import json
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -229,8 +228,3 @@ def write_executed(lab: Lab, say: Callable[[str], None] = lambda line: None) -> 
     path = lab.source.with_suffix(".ipynb")
     write_atomically(path, as_text(executed(lab, say)), mode=0o644)
     return path
-
-
-def clear(folder: Path) -> None:
-    """Remove a folder of labs/ whose lab is not in the manifest any more."""
-    shutil.rmtree(folder)

@@ -384,7 +384,7 @@ class Student:
         """The process, started and loaded."""
         if self._child is None or not self._child.alive():
             self._keep_output()
-            self._child = self._fresh()
+            self._child, self.used = self._fresh(), set()
         return self._child
 
     def renew(self) -> None:
@@ -461,6 +461,7 @@ class Student:
         """A call of one of the submission's answers."""
         if name not in self._source.names or (self.allowed is not None and name not in self.allowed):
             raise AssertionError(f"the check calls {name}, which is no answer of its exercise")
+        self.child()  # a fresh one has been used by nobody
         self.used.add(name)
         return self.call(kind, name, args, kwargs, as_handle, begin)
 

@@ -380,7 +380,7 @@ for _ in range(3):
 # %% [markdown]
 # ## 02.5 A test of the simulator (4 points, 15 minutes)
 #
-# Now you are the one who checks. Somebody rewrites the simulator, and your test decides whether the course may use it. It must let the right one pass. It must fail eight broken ones, which you have not seen.
+# Now you are the one who checks. Somebody rewrites the simulator, and your test decides whether the course may use it. It must let the right one pass. It must fail eleven broken ones, which you have not seen: four in the checks here, seven in the hidden ones.
 #
 # A broken simulator may break one event in a hundred, in one field. So a test looks at *every* event, and at the events *together*: an id that is there twice shows in no single event.
 #
@@ -542,7 +542,7 @@ first, second = (
 f"{len(first & second)} references in both runs, {1_000 - len(first)} twice within the first"
 
 # %% [markdown]
-# Both numbers get worse with every run: the share stays, the collisions grow with the square of the events. A table keyed by this reference would merge accidents that have nothing to do with each other.
+# The share stays the same with every run. The collisions do not: they grow with the square of the number of events. A table keyed by this reference would merge accidents that have nothing to do with each other.
 
 # %% [markdown]
 # ## Recall

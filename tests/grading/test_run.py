@@ -106,6 +106,12 @@ def test_what_one_exercise_does_to_the_process_costs_no_other(lab):
     }
 
 
+def test_a_process_that_ended_taints_nobody(lab):
+    """After 90.1 has ended its process, 90.2 meets a fresh one, and is asked once."""
+    results = checked(lab, "def twice(x):\n    import os\n    os._exit(0)")
+    assert {(result.outcome, result.attempts) for name, result in results.items() if "90_2" in name} == {("passed", 1)}
+
+
 def test_a_check_that_takes_too_long_is_ended_by_its_own_deadline(lab):
     """Many quick calls are no way around it."""
     from dataclasses import replace

@@ -366,6 +366,14 @@ def test_a_kill_is_placed_before_or_after_a_call(tmp_path, when):
     student.close()
 
 
+def test_what_a_process_was_used_for_is_known_and_ends_with_it(student):
+    """After an end the next call counts for the new process."""
+    assert (student.same(1), student.used) == (1, {"same"})
+    with pytest.raises(Ended):
+        student.vanishes()
+    assert (student.shout("x"), student.used) == (1, {"shout"})
+
+
 def test_only_answers_can_be_called(student):
     """And of those only the exercise's own, if that is set."""
     with pytest.raises(AssertionError, match="the check calls os, which is no answer"):

@@ -163,6 +163,15 @@ class Driver:
         return True
 
 
+def kill_unheld_drivers() -> None:
+    """SIGKILL to this process's drivers: Ctrl-C may come between a driver's start and the line that notes it."""
+    for process in psutil.Process().children():
+        with suppress(psutil.Error, ProcessLookupError):
+            if process.environ().get("ACCIDENT_LABS_PROCESS") == "demo-driver":
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(10)
+
+
 def _children(pid: int) -> list[psutil.Process]:
     try:
         return psutil.Process(pid).children(recursive=True)
@@ -531,6 +540,7 @@ def run_demo(given: Input):
     finally:
         if demo.driver:
             demo.driver.kill()
+        kill_unheld_drivers()
         services.spark.stop_jvm()
         demo.pipeline.engine.dispose()
 

@@ -25,7 +25,15 @@ from grading.notebook import earlier
 from services import local, processes
 from services.errors import CourseError, one_sentence
 from services.settings import LOOPBACK, ROOT, Settings, state_dir
-from solutions.demo import MOST_RESTARTS, Driver, patiently, revived, run_settings, start_clean
+from solutions.demo import (
+    MOST_RESTARTS,
+    Driver,
+    kill_unheld_drivers,
+    patiently,
+    revived,
+    run_settings,
+    start_clean,
+)
 
 DATABASE, TOPIC_PREFIX = "accidents_live", "raw_accidents_live_"
 DAYS, PER_DAY = 30, 3000
@@ -168,6 +176,7 @@ class Live:
         self.over.set()
         if self.driver:
             self.driver.kill()
+        kill_unheld_drivers()
         if self.simulator.ident:
             self.simulator.join(15)
         self.pipeline.engine.dispose()

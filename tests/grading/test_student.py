@@ -1,6 +1,7 @@
 """The boundary: calls, handles, callbacks, deadlines, and an end for whatever runs on the far side."""
 
 import contextlib
+import shutil
 import socket
 import textwrap
 import threading
@@ -443,6 +444,7 @@ class Puppet(Child):
         self._process.wait()
         self._socket.close()
         self.far.close()
+        shutil.rmtree(self._private, ignore_errors=True)
 
 
 @given(st.lists(st.binary(max_size=60), max_size=4), st.booleans())

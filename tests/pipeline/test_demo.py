@@ -33,15 +33,20 @@ def test_a_killed_and_resumed_run_reconciles(stack):
 
 
 def test_an_interrupted_run_leaves_no_driver_and_the_next_one_starts_clean(stack):
-    """Ctrl-C in mid-run: exit 130, nothing left over; then a run with another seed is true."""
+    """Ctrl-C at the driver's first moment, before the demo has noted it: exit 130, nothing left over; then another run is true."""
     import signal
+    import time
+
+    import psutil
 
     command = [sys.executable, "-u", "-m", "solutions.demo", "demo", "--events", "3000"]
     running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     for line in running.stdout:
         if "produced to 6 partitions" in line:
             break
-    processes.wait_until(lambda: [p for p in processes.strays() if "driver" in p.cmdline()], 30, "the driver")
+    demo_itself, deadline = psutil.Process(running.pid), time.monotonic() + 30
+    while not any("driver" in child.cmdline() for child in demo_itself.children()):  # no pause: the moment is short
+        assert time.monotonic() < deadline, "no driver"
     running.send_signal(signal.SIGINT)
     _, errors = running.communicate(timeout=60)
     assert (running.returncode, errors.strip().splitlines()[-1]) == (130, "stopped by Ctrl-C")

@@ -115,6 +115,12 @@ MOMENTS = {
         ["bad_time: event_time, Date, Time"],
     ),
     "the evening before in UTC": ("2019-06-30T23:05:00Z", "2019-07-01", "00:05", []),
+    "before any year in London": (
+        "0001-01-01T00:00:00Z",
+        "0001-01-01",
+        "00:00",
+        ["bad_time: event_time, Date, Time"],
+    ),
     "no moment": ("2019-07-01 16:05", "2019-07-01", "17:05", ["bad_time: event_time, Date, Time"]),
 }
 
@@ -259,3 +265,18 @@ def test_02_6_without_rates_nothing_changes_and_a_seed_repeats(student, kit, see
     rates = {"late": 0.2, "duplicate": 0.2, "poison": 0.1}
     first, second = (student.inject(sent, rates, kit.rng(seed)) for _ in range(2))
     assert (student.inject(sent, {}, kit.rng(seed)), second) == (sent, first)
+
+
+@pytest.mark.task(
+    "02.6",
+    points=0,
+    next_step="Loop over the events with for, and yield inside the loop; list(events) waits for the end of the stream.",
+)
+def test_02_6_events_are_taken_as_they_come(student, kit, seed):
+    """After five records have gone out, most of a thousand events have not been asked for."""
+    sent = [json.dumps({"n": number}).encode() for number in range(1000)]
+    coming = student.ref.inject(sent, {}, kit.rng(seed))
+    going = student.ref.inject(coming, {}, kit.rng(seed))
+    first, left = kit.take(going, 5), kit.take(coming, 1000)
+    assert first == sent[:5]
+    assert len(left) > 900

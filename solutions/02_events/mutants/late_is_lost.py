@@ -11,10 +11,10 @@ def inject(events, rates, rng):
         yield from (kept for due, kept in held if due <= number)
         held = [(due, kept) for due, kept in held if due > number]
         if rng.random() < rates.get("late", 0):
-            held.append((number + 1 + int(rng.random() * 20), event))
+            held.append((number + 2 + int(rng.random() * 20), event))
         else:
             yield event
         if rng.random() < rates.get("duplicate", 0):
-            held.append((number + 21 + int(rng.random() * 20), event))
+            held.append((number + 22 + int(rng.random() * 20), event))
         if rng.random() < rates.get("poison", 0):
             yield event[: len(event) // 2]

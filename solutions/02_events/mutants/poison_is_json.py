@@ -9,6 +9,7 @@ _right = inject
 
 
 def inject(events, rates, rng):
-    events = list(events)
-    known = set(events)
-    return (event if event in known else b"{}" for event in _right(events, rates, rng))
+    for event in _right(events, {**rates, "poison": 0}, rng):
+        yield event
+        if rng.random() < rates.get("poison", 0):
+            yield b"{}"

@@ -217,8 +217,11 @@ def _check_room() -> None:
 
 def _launch(service: Service, say) -> None:
     noted = running()
-    if alive(processes.find(service.name)):
-        return
+    if alive(process := processes.find(service.name)):
+        if service.name in noted:
+            return
+        say(f"stopping a {service.name} whose state folder was deleted under it")
+        processes.end(process)
     last = noted.get(service.name, {}).get("port")
     others = {entry["port"] for name, entry in noted.items() if name != service.name}
     port = processes.choose_port(service.name, getattr(settings(), f"{service.name}_port"), last, others)

@@ -1,6 +1,7 @@
 """ZooKeeper, Kafka and MySQL as plain processes: what they promise, and that they come back."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -274,6 +275,23 @@ def _mark_of(process: psutil.Process) -> str | None:
         return process.environ().get(processes.MARK)
     except psutil.Error:
         return None
+
+
+def test_a_service_whose_state_folder_was_deleted_is_replaced(tmp_path, monkeypatch):
+    """A checkout deleted under its services and cloned again: what still runs there is ended, a new one starts on new data."""
+    monkeypatch.setenv("ACCIDENT_LABS_STATE", str(tmp_path / "var"))
+    try:
+        local.start("zookeeper")
+        old = processes.find("zookeeper")
+        shutil.rmtree(tmp_path / "var")
+        assert processes.find("zookeeper") == old
+        assert local.status()[0]["state"] == "not ready"
+        local.start("zookeeper")
+        new = processes.find("zookeeper")
+        assert (processes.alive(old), processes.strays()) == (False, [new])
+        assert local.zookeeper_ready(local.running()["zookeeper"]["port"])
+    finally:
+        local.down()
 
 
 def test_a_port_in_use_is_one_sentence_and_nothing_is_started(tmp_path):

@@ -20,6 +20,7 @@ import typer
 
 from services import faults, local, processes
 from services.errors import CourseError, one_sentence
+from solutions.demo import DRIVER
 
 ROOT = Path(__file__).resolve().parent.parent
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -36,7 +37,7 @@ def drivers() -> list[psutil.Process]:
     found = []
     for process in processes.strays():
         try:
-            if process.environ().get("ACCIDENT_LABS_PROCESS") == "demo-driver":
+            if processes.name_of(process) == DRIVER:
                 found += [process, *process.children(recursive=True)]
         except psutil.Error:
             continue

@@ -22,9 +22,8 @@ import psutil
 from grading.inside import forward
 from services.errors import CourseError
 from services.processes import alive
-from services.settings import cache_dir, mysql_ca
+from services.settings import ROOT, cache_dir, mysql_ca
 
-ROOT = Path(__file__).resolve().parent.parent
 FAR_SIDE = (
     "grading/__init__.py",
     "grading/child.py",

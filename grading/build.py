@@ -9,7 +9,7 @@ import ast
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from grading.manifest import Exercise, Lab
@@ -83,11 +83,16 @@ def _check_answers(lab: Lab, cells: list[dict]) -> None:
     answers = {cell["id"]: cell for cell in cells if cell["id"].endswith("-answer")}
     if sum(cell["id"].endswith("-imports") for cell in cells) != 1:
         raise BuildError(f"{lab.source} must have exactly one cell tagged imports")
-    wanted = [f"{lab.id}-{exercise.id.split('.')[1]}-answer" for exercise in lab.exercises]
-    if list(answers) != wanted or Counter(cell["id"] for cell in cells).most_common(1)[0][1] > 1:
-        raise BuildError(f"{lab.source} must have one answer cell an exercise, under its heading, in order: {wanted}; it has {list(answers)}")
-    for exercise, name in zip(lab.exercises, wanted, strict=True):
+    wanted = answer_ids(lab)
+    if list(answers) != list(wanted) or Counter(cell["id"] for cell in cells).most_common(1)[0][1] > 1:
+        raise BuildError(f"{lab.source} must have one answer cell an exercise, under its heading, in order: {list(wanted)}; it has {list(answers)}")
+    for name, exercise in wanted.items():
         _check_answer(lab, exercise, "".join(answers[name]["source"]))
+
+
+def answer_ids(lab: Lab) -> dict[str, Exercise]:
+    """The ids of the answer cells, in order, each with its exercise."""
+    return {f"{exercise.id.replace('.', '-')}-answer": exercise for exercise in lab.exercises}
 
 
 def _check_answer(lab: Lab, exercise: Exercise, source: str) -> None:
@@ -105,7 +110,7 @@ def _check_answer(lab: Lab, exercise: Exercise, source: str) -> None:
 
 def emptied(lab: Lab, notebook: dict) -> dict:
     """The notebook with every answer turned into a stub."""
-    by_id = {f"{lab.id}-{exercise.id.split('.')[1]}-answer": exercise for exercise in lab.exercises}
+    by_id = answer_ids(lab)
     cells = [
         {**cell, "source": stub("".join(cell["source"]), by_id[cell["id"]]).splitlines(keepends=True)} if cell["id"] in by_id else cell
         for cell in notebook["cells"]
@@ -164,7 +169,7 @@ def handed_out(lab: Lab) -> dict[str, bytes]:
 def write_handed_out(lab: Lab) -> list[Path]:
     """Make labs/NN_name what the source says; the paths that changed. Files that the source does not explain are removed."""
     folder, files, changed = lab.notebook.parent, handed_out(lab), []
-    for path in stray(lab, files):
+    for path in unexplained(folder, files):
         path.unlink()
         changed.append(path)
     for name, content in files.items():
@@ -174,11 +179,10 @@ def write_handed_out(lab: Lab) -> list[Path]:
     return changed
 
 
-def stray(lab: Lab, files: dict[str, bytes]) -> list[Path]:
-    """Files of labs/NN_name that the build does not make; what Jupyter and Python leave behind is none of them."""
-    folder = lab.notebook.parent
+def unexplained(folder: Path, explained: Collection[str]) -> list[Path]:
+    """Files of a lab's folder other than those explained (paths within it); what Jupyter and Python leave behind is none of them."""
     found = [path for path in folder.rglob("*") if path.is_file() and not {".ipynb_checkpoints", "__pycache__"} & set(path.parts)]
-    return [path for path in found if path.relative_to(folder).as_posix() not in files]
+    return [path for path in found if path.relative_to(folder).as_posix() not in explained]
 
 
 def executed(lab: Lab, say: Callable[[str], None] = lambda line: None) -> dict:

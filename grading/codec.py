@@ -41,6 +41,8 @@ ODD_KEYS = 10_000
 INT_BYTES = 4096
 MAPPINGS = (collections.OrderedDict, collections.defaultdict, collections.Counter)
 _HEAD = struct.Struct(">I")
+HEAD = _HEAD.size
+"""Bytes of a frame before its content."""
 
 
 class CodecError(Exception):
@@ -279,9 +281,26 @@ _FROM_LIST = {
 }
 
 
+def frame(data: bytes) -> bytes:
+    """The content as one frame."""
+    return _HEAD.pack(len(data)) + data
+
+
+def size_of(head: bytes) -> int:
+    """How many bytes follow a frame's head (its first HEAD bytes).
+
+    Raises:
+        CodecError: more than LIMIT.
+    """
+    (size,) = _HEAD.unpack(head)
+    if size > LIMIT:
+        raise CodecError(f"a frame of {size:,} bytes is larger than {LIMIT:,}")
+    return size
+
+
 def write(send: Callable[[bytes], object], data: bytes) -> None:
     """Send one frame. send: a socket's sendall."""
-    send(_HEAD.pack(len(data)) + data)
+    send(frame(data))
 
 
 def read(receive: Callable[[int], bytes]) -> bytes:
@@ -293,7 +312,4 @@ def read(receive: Callable[[int], bytes]) -> bytes:
     Raises:
         CodecError: the frame says that it is larger than LIMIT.
     """
-    (size,) = _HEAD.unpack(receive(_HEAD.size))
-    if size > LIMIT:
-        raise CodecError(f"a frame of {size:,} bytes is larger than {LIMIT:,}")
-    return receive(size)
+    return receive(size_of(receive(HEAD)))

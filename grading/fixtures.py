@@ -4,7 +4,6 @@ import contextlib
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 
@@ -82,8 +81,8 @@ def schema(services, own_name):
         connection.execute(sa.text(f"CREATE DATABASE {own_name}"))
         connection.execute(sa.text(f"CREATE USER '{own_name}'@'127.0.0.1' IDENTIFIED BY '{password}' WITH MAX_USER_CONNECTIONS 20"))
         connection.execute(sa.text(f"GRANT ALL ON {own_name}.* TO '{own_name}'@'127.0.0.1'"))
-    admin_login = f"admin:{quote(services.password('admin'), safe='')}@"
-    yield Schema(own_name, services.mysql_url("admin", own_name).replace(admin_login, f"{own_name}:{password}@"))
+    own = sa.make_url(services.mysql_url("admin", own_name)).set(username=own_name, password=password)
+    yield Schema(own_name, own.render_as_string(hide_password=False))
     with contextlib.suppress(Exception), engine.connect() as connection:
         connection.execute(sa.text(f"DROP DATABASE IF EXISTS {own_name}"))
         connection.execute(sa.text(f"DROP USER IF EXISTS '{own_name}'@'127.0.0.1'"))

@@ -6,13 +6,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from services.errors import CourseError
+from services.settings import ROOT
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).resolve().parent.parent
 KINDS = ("code", "sql", "test")
 LEVELS = ("core", "stretch")
 

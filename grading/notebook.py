@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,8 +19,9 @@ from types import ModuleType
 
 from grading.cells import defines, parse, remembered
 from services.errors import CourseError
+from services.settings import ROOT
 
-SOLUTIONS = Path(__file__).resolve().parent.parent / "solutions"
+SOLUTIONS = ROOT / "solutions"
 SHOWN_ONLY = {"check", "try", "drill"}
 WHOLE = ("imports", "given", "answer")
 LARGEST_MB = 512
@@ -164,16 +166,19 @@ def _about_kernel(notebook: dict) -> list[str]:
     return [] if language == "python" else [f"the notebook was saved with a kernel for {str(language)[:40]}; its cells were read as Python"]
 
 
+def own_sources(trusted: Iterable[Cell]) -> set[str]:
+    """Sources of the cells that are the course's own: all but those with answers, of which nothing is taken from a student."""
+    return {cell.source.strip() for cell in trusted if "answer" not in cell.tags}
+
+
 def answers_of(submission: Submission, trusted: tuple[Cell, ...], names: frozenset[str]) -> tuple[tuple[Cell, ...], list[str]]:
     """The cells of a submission that a lab may take something from, and what is odd about them, a sentence each.
 
     Cells that are the course's own (given, or unchanged try, check and drill cells) are left to the trusted copy.
     """
-    own = {cell.source.strip(): cell.tags for cell in trusted}
-    used, notes = [], []
+    own, used, notes = own_sources(trusted), [], []
     for cell in submission.cells:
-        known = own.get(cell.source.strip(), frozenset())
-        if known & SHOWN_ONLY or known & {"given", "imports"}:
+        if cell.source.strip() in own:
             continue
         if "given" in cell.tags and not cell.tags & {"answer"}:
             notes.append(f"{cell.label} (given) was changed; the course's own version is used")

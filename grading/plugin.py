@@ -18,7 +18,7 @@ from _pytest.runner import runtestprotocol
 
 from grading.checks import Mismatch, difference, short
 from grading.manifest import Lab
-from grading.results import CheckResult
+from grading.results import HERE, CheckResult, case_of
 from grading.student import Student, Trouble
 
 INFRA_TRIES = 3
@@ -160,7 +160,7 @@ class Checks:
             hidden=item.path == self.plan.hidden,
             points=about["points"] / self._share[item.function],
             outcome=outcome,
-            claim=inspect.getdoc(item.function).splitlines()[0] + (f" Here: {case}." if (case := item.name.partition("[")[2][:-1]) else ""),
+            claim=inspect.getdoc(item.function).splitlines()[0] + (f"{HERE}{case}." if (case := case_of(item.name)) else ""),
             wanted=wanted,
             got=got,
             next_step="" if ran else about["next_step"],

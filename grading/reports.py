@@ -85,19 +85,18 @@ def tally(checks: Sequence[CheckResult]) -> str:
 def gathered(checks: Sequence[CheckResult]) -> list[CheckResult]:
     """The checks as people want them listed: the cases of one check are one line for each outcome."""
     groups: dict[tuple, list[CheckResult]] = {}
-    for number, check in enumerate(checks):
-        base, case = check.name.partition("[")[::2]
-        groups.setdefault((check.exercise, check.hidden, base, check.outcome) if case else (number,), []).append(check)
+    for place, check in enumerate(checks):
+        groups.setdefault((check.exercise, check.hidden, check.function, check.outcome) if check.case else (place,), []).append(check)
     return [_one(group) for group in groups.values()]
 
 
 def _one(group: list[CheckResult]) -> CheckResult:
     """One check that stands for some cases: the first, with the names or the number of the others."""
-    first, others = group[0], [check.name.partition("[")[2][:-1] for check in group[1:]]
-    if "[" not in first.name:
+    first, others = group[0], [check.case for check in group[1:]]
+    if not first.case:
         return first
     if first.outcome == "passed":
-        return replace(first, claim=f"{first.claim.partition(' Here: ')[0]} ({len(group)} case{'' if len(group) == 1 else 's'})")
+        return replace(first, claim=f"{first.bare_claim} ({len(group)} case{'' if len(group) == 1 else 's'})")
     if not others:
         return first
     named = f": {', '.join(others)}" if "hidden" not in others else " cases"
@@ -185,7 +184,7 @@ def _exercise_lines(exercise: ExerciseResult) -> list[str]:
 
 def _claim(check: CheckResult) -> str:
     """What an exercise that has not been begun will have to do, without the case."""
-    return shown(check.claim.partition(" Here: ")[0])
+    return shown(check.bare_claim)
 
 
 def open_checks(result: Result) -> list[CheckResult]:

@@ -9,6 +9,13 @@ from dataclasses import asdict, dataclass, replace
 OUTCOMES = ("passed", "failed", "error", "timeout", "infra")
 """passed: ran to its end in the grader. failed: the claim does not hold. error: the student's code raised, ended or gave
 no plain data. timeout: a deadline passed. infra: a service was down, and still after the retries; never scored."""
+HERE = " Here: "
+"""Between a claim and the case that it was made of."""
+
+
+def case_of(name: str) -> str:
+    """The parameter's name in a pytest item's name, "" if there is none."""
+    return name.partition("[")[2][:-1]
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,21 @@ class CheckResult:
     detail: str = ""
     seconds: float = 0.0
     attempts: int = 1
+
+    @property
+    def function(self) -> str:
+        """The name without its parameter."""
+        return self.name.partition("[")[0]
+
+    @property
+    def case(self) -> str:
+        """The parameter's name, "" if there is none."""
+        return case_of(self.name)
+
+    @property
+    def bare_claim(self) -> str:
+        """The claim without the case."""
+        return self.claim.partition(HERE)[0]
 
 
 @dataclass(frozen=True)
@@ -135,8 +157,8 @@ class Result:
 def _veiled(check: CheckResult) -> CheckResult:
     if not check.hidden:
         return check
-    base, case = check.name.partition("[")[::2]
-    return replace(check, name=f"{base}[hidden]" if case else base, claim=check.claim.partition(" Here: ")[0], wanted="", got="", detail="")
+    name = f"{check.function}[hidden]" if check.case else check.function
+    return replace(check, name=name, claim=check.bare_claim, wanted="", got="", detail="")
 
 
 def to_dict(result: Result) -> dict:

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from grading import manifest, run
+from grading import manifest, notebook, run
 from grading.plugin import CheckBroken
 from grading.results import to_dict
 from grading.student import Trouble
@@ -36,7 +36,7 @@ class Server:
 
     def _checked(self, request: dict):
         only = frozenset(request["only"])
-        own = {cell.source.strip() for cell in self.trusted if not cell.tags & {"answer"}}
+        own = notebook.own_sources(self.trusted)
         cells = [(label, source) for label, source in request["cells"] if source.strip() not in own]
         run.start_services(self.lab)
         loaded = self.student.change(run.source_of(self.lab, self.trusted, cells))

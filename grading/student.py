@@ -173,8 +173,7 @@ class Child:
         return number
 
     def _write(self, message: list) -> None:
-        data = codec.encode(message, self._special)
-        frame = memoryview(len(data).to_bytes(4, "big") + data)
+        frame = memoryview(codec.frame(codec.encode(message, self._special)))
         deadline = time.monotonic() + self.limits.call_s
         while frame:
             try:
@@ -261,15 +260,13 @@ class Child:
 
     def _complete(self):
         """A message, if the buffer holds a whole one."""
-        if len(self._buffer) < 4:
+        if len(self._buffer) < codec.HEAD:
             return None
-        size = int.from_bytes(self._buffer[:4], "big")
-        if size > codec.LIMIT:
-            raise self._nonsense(f"a frame of {size:,} bytes")
-        if len(self._buffer) < 4 + size:
-            return None
-        data, self._buffer = bytes(self._buffer[4 : 4 + size]), self._buffer[4 + size :]
         try:
+            end = codec.HEAD + codec.size_of(self._buffer[: codec.HEAD])
+            if len(self._buffer) < end:
+                return None
+            data, self._buffer = bytes(self._buffer[codec.HEAD : end]), self._buffer[end:]
             return codec.decode(data, self._found)
         except codec.CodecError as error:
             raise self._nonsense(f"what is no message ({error})") from None

@@ -67,11 +67,6 @@ class Report:
         return not any(self.gates.values())
 
 
-def base(name: str) -> str:
-    """A check's name without its parameter."""
-    return name.partition("[")[0]
-
-
 def mutants_of(lab: Lab) -> list[Mutant]:
     """The lab's wrong solutions, naive.py first.
 
@@ -101,7 +96,7 @@ def gate_files(lab: Lab) -> list[str]:
     """labs/ is what solutions/ builds, and no file is there that the course cannot explain."""
     wanted = build.handed_out(lab)
     folder = lab.notebook.parent
-    said = [f"{path.relative_to(lab.root)} is explained by nothing; remove it" for path in [*build.stray(lab, wanted), *_stray_sources(lab)]]
+    said = [f"{path.relative_to(lab.root)} is explained by nothing; remove it" for path in [*build.unexplained(folder, wanted), *_stray_sources(lab)]]
     for name, content in wanted.items():
         path = folder / name
         if not path.is_file() or path.read_bytes() != content:
@@ -110,11 +105,8 @@ def gate_files(lab: Lab) -> list[str]:
 
 
 def _stray_sources(lab: Lab) -> list[Path]:
-    folder = lab.source.parent
-    explained = {"lab.py", "lab.ipynb", "hints.md", "checks/test_visible.py", "checks/test_hidden.py"}
-    explained |= {f"mutants/{mutant.name}.py" for mutant in mutants_of(lab)}
-    found = [path for path in folder.rglob("*") if path.is_file() and not {".ipynb_checkpoints", "__pycache__"} & set(path.parts)]
-    return [path for path in found if path.relative_to(folder).as_posix() not in explained]
+    mutants = {f"mutants/{mutant.name}.py" for mutant in mutants_of(lab)}
+    return build.unexplained(lab.source.parent, {"lab.py", "lab.ipynb", "checks/test_hidden.py", *build.TO_COPY, *mutants})
 
 
 def gate_manifest(lab: Lab) -> list[str]:
@@ -166,7 +158,7 @@ def gate_solution(lab: Lab, student: Student, report: Report) -> list[str]:
         # The second order is the first one backwards: a check that leans on another one fails in one of them.
         results = run.run_checks(lab, student, seed, shuffle=SEEDS[0], backwards=seed != SEEDS[0])
         said += [f"the solution, seed {seed}: {r.name} {r.outcome}: {r.got} (wanted: {r.wanted})" for r in results if r.outcome != "passed"]
-    report.checks = len({base(result.name) for result in results})
+    report.checks = len({result.function for result in results})
     return said + _points(lab, results)
 
 
@@ -187,18 +179,18 @@ def _points(lab: Lab, results: Sequence[CheckResult]) -> list[str]:
     visible = sum(result.points for result in results if not result.hidden)
     if abs(visible - VISIBLE_SHARE * total) > 1e-6:
         said.append(f"visible checks are worth {visible:g} of {total:g} points, not {VISIBLE_SHARE:.0%}")
-    odd = [r.name for r in results if not base(r.name).startswith(f"test_{r.exercise.replace('.', '_')}_")]
+    odd = [r.name for r in results if not r.function.startswith(f"test_{r.exercise.replace('.', '_')}_")]
     return said + [f"{name} is not named after its exercise" for name in odd]
 
 
-def gate_mutant(lab: Lab, student: Student, mutant: Mutant, report: Report) -> list[str]:
-    """A wrong solution fails the checks that it names, and no other."""
+def gate_mutant(lab: Lab, student: Student, mutant: Mutant, solution: list[tuple[str, str]], report: Report) -> list[str]:
+    """A wrong solution, on top of the right one, fails the checks that it names, and no other."""
     cells = [(f"mutant {mutant.name}", mutant.source)]
-    loaded = student.change(run.source_of(lab, run.trusted_cells(lab), cells, base=_solution(lab)))
+    loaded = student.change(run.source_of(lab, run.trusted_cells(lab), cells, base=solution))
     if loaded.problems:
         return [f"mutant {mutant.name} does not load: {'; '.join(loaded.problems.values())}"]
     results = run.run_checks(lab, student, SEEDS[0])
-    failed = {base(result.name) for result in results if result.outcome != "passed"}
+    failed = {result.function for result in results if result.outcome != "passed"}
     lost = sum(result.points for result in results if result.outcome != "passed")
     report.mutants[mutant.name] = (str(len(failed)), number(lost), mutant.why)
     said = [f"mutant {mutant.name} survives {name}, which it says it fails" for name in sorted(mutant.fails - failed)]
@@ -331,8 +323,9 @@ def _lab(lab: Lab, student: Student, ledger: Ledger, report: Report, say: Say, o
         return  # what students get is not what the source says: nothing else means anything
     part("empty", lambda: gate_empty(lab, student))
     part("solution", lambda: gate_solution(lab, student, report))
+    solution = _solution(lab)
     for mutant in mutants:
-        part(f"mutant {mutant.name}", lambda mutant=mutant: gate_mutant(lab, student, mutant, report), mutant.source)
+        part(f"mutant {mutant.name}", lambda mutant=mutant: gate_mutant(lab, student, mutant, solution, report), mutant.source)
         report.mutants.setdefault(mutant.name, (f"{len(mutant.fails)}, as before", "", mutant.why))
     notebook = lab.source.with_suffix(".ipynb")
     part("notebook", lambda: gate_notebook(lab), notebook.read_text(encoding="utf-8") if notebook.is_file() else "")

@@ -103,7 +103,7 @@ def find(name: str) -> psutil.Process | None:
         process = psutil.Process(noted["pid"])
         same = abs(process.create_time() - noted["created"]) < 0.01
     except (FileNotFoundError, ValueError, KeyError, psutil.Error):
-        return next((lost for lost in strays() if _name(lost) == name), None)
+        return next((lost for lost in strays() if name_of(lost) == name), None)
     return process if same and alive(process) else None
 
 
@@ -119,10 +119,11 @@ def strays() -> list[psutil.Process]:
                 found.append(process)
         except psutil.Error:
             continue
-    return [process for process in found if _name(process) != "spark"]
+    return [process for process in found if name_of(process) != "spark"]
 
 
-def _name(process: psutil.Process) -> str | None:
+def name_of(process: psutil.Process) -> str | None:
+    """The name under which the course started a process; None if it did not, or the process is gone."""
     try:
         return process.environ().get("ACCIDENT_LABS_PROCESS")
     except psutil.Error:

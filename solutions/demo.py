@@ -51,6 +51,7 @@ FIRST_PART = (
 )
 ROWS_A_YEAR = 1000  # at most, in the generated yearly files
 PATIENCE_S = 300
+DRIVER = "demo-driver"
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__
@@ -133,7 +134,7 @@ class Driver:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=processes.marked_environment("demo-driver"),
+                env=processes.marked_environment(DRIVER),
                 start_new_session=True,
             )
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -148,11 +149,8 @@ class Driver:
 
     def kill(self) -> None:
         """SIGKILL to Python and JVM alike, and wait until both are gone."""
-        members = [self.process, *_children(self.process.pid)]
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        _kill_group(self.process.pid)
         self.process.wait()
-        psutil.wait_procs(members[1:], timeout=10)
         self._reader.join(5)
 
     def ended(self) -> bool:
@@ -164,19 +162,21 @@ class Driver:
 
 
 def kill_unheld_drivers() -> None:
-    """SIGKILL to this process's drivers: Ctrl-C may come between a driver's start and the line that notes it."""
+    """Kill the drivers that this process started: Ctrl-C may come between a driver's start and the line that notes it."""
     for process in psutil.Process().children():
-        with suppress(psutil.Error, ProcessLookupError):
-            if process.environ().get("ACCIDENT_LABS_PROCESS") == "demo-driver":
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait(10)
+        if processes.name_of(process) == DRIVER:
+            _kill_group(process.pid)
+            process.wait(10)
 
 
-def _children(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
+def _kill_group(pid: int) -> None:
+    """SIGKILL to a driver and its JVM, which may be there still when the driver is not; the driver itself is its parent's to wait for."""
+    below = []
+    with suppress(psutil.NoSuchProcess):
+        below = psutil.Process(pid).children(recursive=True)
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    psutil.wait_procs(below, timeout=10)
 
 
 # --- the demo -----------------------------------------------------------------------------------------------------------

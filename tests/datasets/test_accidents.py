@@ -2,13 +2,14 @@
 
 from collections import Counter
 from datetime import date, datetime
+from itertools import islice
 from statistics import mean, pvariance
 
 import pytest
 
 from datasets._wire import encode, instants
 from datasets.accidents import day_counts
-from datasets.events import accidents
+from datasets.events import accidents, first_reports
 from datasets.profile import profile
 from datasets.schema import EVENT_FIELDS
 
@@ -181,3 +182,11 @@ def _assert_close(counted: Counter, shares: dict, tolerance: float) -> None:
     total = sum(counted.values())
     off = {value: (counted[value] / total, share) for value, share in shares.items()}
     assert {v: pair for v, pair in off.items() if abs(pair[0] - pair[1]) > tolerance} == {}
+
+
+def test_first_reports_are_the_beginning_and_the_callers_own():
+    """The first n accidents; who changes one changes nobody else's."""
+    mine = first_reports(5, 30)
+    assert mine == list(islice(accidents(5), 30))
+    mine[0]["Casualties"] = 99
+    assert first_reports(5, 30) == list(islice(accidents(5), 30))

@@ -1,25 +1,12 @@
 """The same promises on edge cases: clock changes, types that look alike, other faults."""
 
 import json
-from functools import cache
-from itertools import islice
 
 import pytest
 
-from datasets.events import accidents, named
+from datasets.events import first_reports, named
 from datasets.schema import SEVERITIES
 from grading.checks import raises
-
-
-@cache
-def many(seed: int) -> tuple[dict, ...]:
-    """First reports, about five a day; drawn once for all checks."""
-    return tuple(islice(accidents(seed), 1100))
-
-
-def events(seed: int, n: int) -> list[dict]:
-    """The first n of them."""
-    return list(many(seed)[:n])
 
 
 @pytest.mark.task(
@@ -83,7 +70,7 @@ def test_02_2_what_is_no_event_is_not_decoded(student, kind):
 )
 def test_02_3_types_are_exact(student, seed):
     """What looks like a number and is none is malformed, together with every other field that is."""
-    event = events(seed, 1)[0]
+    event = first_reports(seed, 1)[0]
     odd = [True, 2.0, "2", 2**31, [2], {"n": 2}]
     got = student.each.validate([{**event, "Casualties": value} for value in odd])
     both = student.validate({**event, "Location": 5, "Vehicles": "1", "Weather": None})
@@ -136,7 +123,7 @@ def test_02_3_the_clock_on_the_wall_decides(student, seed, moment):
     event_time, date, time, wanted = MOMENTS[moment]
     assert (
         student.validate(
-            {**events(seed, 1)[0], "event_time": event_time, "Date": date, "Time": time}
+            {**first_reports(seed, 1)[0], "event_time": event_time, "Date": date, "Time": time}
         )
         == wanted
     )
@@ -150,7 +137,7 @@ def test_02_3_the_clock_on_the_wall_decides(student, seed, moment):
 def test_02_4_each_correction_changes_one_thing(student, kit, seed):
     """Over three corrections of each of 100 accidents either the casualties rise by one, or the severity is another one."""
     rng, kinds = kit.rng(seed), []
-    for event in events(seed, 100):
+    for event in first_reports(seed, 100):
         for _ in range(3):
             revised = student.revise(event, rng)
             kinds.append(kind_of(event, revised))
@@ -177,7 +164,7 @@ def kind_of(event: dict, revised: dict) -> str:
 )
 def test_02_4_a_seed_repeats(student, kit, seed):
     """The same seed gives the same corrections."""
-    reports = events(seed, 40)
+    reports = first_reports(seed, 40)
     first, second = (
         [student.revise(event, rng) for event in reports] for rng in (kit.rng(seed), kit.rng(seed))
     )
@@ -188,20 +175,20 @@ def changed(seed: int, change, every: int = 90) -> list[dict]:
     """A right run of 1,100 events in which every ninetieth is changed; ids are right again afterwards."""
     return [
         named({**event, **change(event)}) if n % every == every - 1 else event
-        for n, event in enumerate(events(seed, 1100))
+        for n, event in enumerate(first_reports(seed, 1100))
     ]
 
 
 def twice(seed: int) -> list[dict]:
     """One reference for two accidents, each with the right id for it."""
-    run = events(seed, 1100)
+    run = first_reports(seed, 1100)
     run[700] = named({**run[700], "Police_ref": run[699]["Police_ref"]})
     return run
 
 
 def backwards(seed: int) -> list[dict]:
     """Two neighbours of different minutes, swapped."""
-    run = events(seed, 1100)
+    run = first_reports(seed, 1100)
     place = next(n for n in range(500, 1000) if run[n]["event_time"] != run[n + 1]["event_time"])
     run[place], run[place + 1] = run[place + 1], run[place]
     return run
@@ -209,7 +196,10 @@ def backwards(seed: int) -> list[dict]:
 
 def even(seed: int) -> list[dict]:
     """Severities drawn evenly: each event is possible, all together are not."""
-    return [{**event, "Severity": SEVERITIES[n % 3]} for n, event in enumerate(events(seed, 1100))]
+    return [
+        {**event, "Severity": SEVERITIES[n % 3]}
+        for n, event in enumerate(first_reports(seed, 1100))
+    ]
 
 
 SIMULATORS = {
@@ -221,7 +211,7 @@ SIMULATORS = {
     ),
     "no vehicle": lambda seed: changed(seed, lambda event: {"Vehicles": 0, "Cycles": 0, "P2W": 0}),
     "UTC on the wall": lambda seed: [
-        {**event, "Time": event["event_time"][11:16]} for event in events(seed, 1100)
+        {**event, "Time": event["event_time"][11:16]} for event in first_reports(seed, 1100)
     ],
     "a reference twice": twice,
     "out of order": backwards,
@@ -248,7 +238,7 @@ def test_02_5_other_broken_simulators_are_found_out(student, seed, fault):
 )
 def test_02_5_small_right_runs_pass(student, seed):
     """One event, two of the same minute, and twenty that are all fatal: possible, all of them."""
-    run = events(seed, 1100)
+    run = first_reports(seed, 1100)
     minute = [named({**run[0], "Police_ref": ref}) for ref in ("19900001", "19900002")]
     fatal = [{**event, "Severity": "Fatal"} for event in run[:20]]
     assert student.each.test_events_are_possible([run[:1], minute, fatal]) == [None, None, None]

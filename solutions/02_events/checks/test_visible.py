@@ -3,23 +3,11 @@
 import json
 import uuid
 from functools import cache
-from itertools import islice
 
 import pytest
 
-from datasets.events import Rates, accidents, live_records, named
+from datasets.events import Rates, first_reports, live_records, named
 from grading.checks import raises
-
-
-@cache
-def many(seed: int) -> tuple[dict, ...]:
-    """First reports, about five a day; drawn once for all checks."""
-    return tuple(islice(accidents(seed), 1100))
-
-
-def events(seed: int, n: int) -> list[dict]:
-    """The first n of them."""
-    return list(many(seed)[:n])
 
 
 @pytest.mark.task(
@@ -29,7 +17,7 @@ def events(seed: int, n: int) -> list[dict]:
 )
 def test_02_1_asked_twice_the_id_is_the_same(student, seed):
     """The same reference and revision give the same id each time."""
-    asked = [(event["Police_ref"], 1 + n % 3) for n, event in enumerate(events(seed, 20))]
+    asked = [(event["Police_ref"], 1 + n % 3) for n, event in enumerate(first_reports(seed, 20))]
     first, second = ([student.event_id(*report) for report in asked] for _ in range(2))
     assert second == first
 
@@ -41,7 +29,7 @@ def test_02_1_asked_twice_the_id_is_the_same(student, seed):
 )
 def test_02_1_the_id_is_the_contract_s(student, seed):
     """The id is the one that the contract asks for, as text."""
-    reports = events(seed, 50)
+    reports = first_reports(seed, 50)
     assert [student.event_id(event["Police_ref"], 1) for event in reports] == [
         event["event_id"] for event in reports
     ]
@@ -53,7 +41,8 @@ def test_02_1_the_id_is_the_contract_s(student, seed):
 def test_02_2_there_and_back(student, seed):
     """What was encoded is decoded to the same event."""
     sent = [
-        {**event, "Location": f"{event['Location']} · CAFÉ 東京 🚲"} for event in events(seed, 100)
+        {**event, "Location": f"{event['Location']} · CAFÉ 東京 🚲"}
+        for event in first_reports(seed, 100)
     ]
     assert student.each.decode(student.each.encode(sent)) == sent
 
@@ -140,7 +129,7 @@ def readable(record) -> tuple[dict, str] | None:
 )
 def test_02_3_broken_rules_are_named(student, seed):
     """Each rule that does not hold is named, in the order of the text."""
-    event = events(seed, 1)[0]
+    event = first_reports(seed, 1)[0]
     broken = [
         {"Casualties": 1, "Children": 1, "OAPs": 1, "Pedestrian": 1},
         {"Casualties": 1, "Children": 0, "OAPs": 0, "Pedestrian": 2},
@@ -175,7 +164,7 @@ def test_02_3_broken_rules_are_named(student, seed):
 )
 def test_02_3_a_missing_field_is_no_zero(student, seed):
     """Each field, taken away or null, is reported as missing, and nothing else is."""
-    event = events(seed, 1)[0]
+    event = first_reports(seed, 1)[0]
     absent = [{key: value for key, value in event.items() if key != name} for name in event]
     null = [{**event, name: None} for name in event]
     assert (
@@ -190,7 +179,7 @@ def test_02_3_a_missing_field_is_no_zero(student, seed):
 )
 def test_02_4_a_correction_is_about_the_same_accident(student, kit, seed):
     """Revision is one higher, the id is the right one for it, and what nobody corrected is as it was."""
-    reports, rng = events(seed, 100), kit.rng(seed)
+    reports, rng = first_reports(seed, 100), kit.rng(seed)
     revised = [student.revise(event, rng) for event in reports]
     corrected = (
         {"Casualties": new.get("Casualties"), "Severity": new.get("Severity")} for new in revised
@@ -206,7 +195,7 @@ def test_02_4_a_correction_is_about_the_same_accident(student, kit, seed):
 )
 def test_02_4_the_given_event_is_left_alone(student, kit, seed):
     """Revision 1 is still what it was after revision 2 was made of it."""
-    reports = events(seed, 30)
+    reports = first_reports(seed, 30)
     held = [kit.hold(event) for event in reports]
     for handle in held:
         student.revise(handle, kit.rng(seed))
@@ -217,7 +206,7 @@ def broken(seed: int, change, every: int = 90) -> list[dict]:
     """A right run of 1,100 events in which every ninetieth is changed."""
     return [
         {**event, **change(event)} if n % every == every - 1 else event
-        for n, event in enumerate(events(seed, 1100))
+        for n, event in enumerate(first_reports(seed, 1100))
     ]
 
 
@@ -238,7 +227,7 @@ SIMULATORS = {
 )
 def test_02_5_the_right_simulator_passes(student, seed):
     """Three runs of the right simulator raise nothing."""
-    whole = events(seed, 1100)
+    whole = first_reports(seed, 1100)
     runs = [whole[:300], whole[300:1050], whole]
     assert student.each.test_events_are_possible(runs) == [None, None, None]
 

@@ -5,16 +5,17 @@ FAILS = [
 ]
 
 
+_right = inject
+
+
 def inject(events, rates, rng):
-    held = []
-    for number, event in enumerate(events):
-        yield from (kept for due, kept in held if due <= number)
-        held = [(due, kept) for due, kept in held if due > number]
-        if rng.random() < rates.get("late", 0):
-            held.append((number + 2 + int(rng.random() * 20), event))
-        else:
-            yield event
-        if rng.random() < rates.get("duplicate", 0):
-            held.append((number + 22 + int(rng.random() * 20), event))
-        if rng.random() < rates.get("poison", 0):
-            yield event[: len(event) // 2]
+    over = []
+
+    def until_the_end():
+        yield from events
+        over.append(True)
+
+    for event in _right(until_the_end(), rates, rng):
+        if over:
+            return
+        yield event

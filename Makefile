@@ -1,23 +1,13 @@
 # Two commands do it all on a bare machine: make demo, make test.
 PYTHON ?= python3
-DEMO_EVENTS ?= 5000
-REAL_DATA ?=
-PER_SECOND ?= 20
-PORT ?=
-SIZES ?= 10000 100000 1000000
-SEED ?= 1
 N ?=
 E ?=
 NOTEBOOK ?=
-SUBMISSION ?=
-OUT ?=
-GRADE_SEED ?=
-UNSAFE ?=
-ALL ?=
+BROWSER ?= 1
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE = 1
 .DEFAULT_GOAL := help
-.PHONY: help setup demo live up down status doctor reset check grade build verify test lint bench endurance pins ready lab-number
+.PHONY: help setup lab start check watch hint progress update submit reset up down status doctor test ready lab-number exercise-number
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,11 +18,32 @@ setup: ## everything the course needs, once (virtual environment, jars, MySQL, .
 	@$(PYTHON) services/bootstrap.py
 	@$(PY) -m services setup
 
-demo: setup ## stream and yearly files into one warehouse, with a kill in mid-run; reconcile; demo.html (DEMO_EVENTS=5000 SEED=1 REAL_DATA=dir BATCH_ENGINE=spark)
-	@$(PY) -m solutions.demo demo --events "$(DEMO_EVENTS)" --seed "$(SEED)" $(if $(REAL_DATA),--real-data "$(REAL_DATA)")
+lab: setup ## start the services, open JupyterLab on your copies in work/ (N=03 opens that lab, BROWSER= opens no browser)
+	@$(PY) -m grading lab $(if $(N),--lab "$(N)") $(if $(BROWSER),,--no-browser)
 
-live: setup ## simulator, stream and a page that refreshes by itself, until Ctrl-C (PER_SECOND=20 PORT=8501)
-	@$(PY) -m solutions.live live --per-second "$(PER_SECOND)" --seed "$(SEED)" $(if $(PORT),--port "$(PORT)")
+start: ready lab-number ## make your own copy of a lab in work/ (N=03)
+	@$(PY) -m grading start --lab "$(N)"
+
+check: ready lab-number ## a lab's visible checks on your notebook (N=02 E=02.3 NOTEBOOK=path)
+	@$(PY) -m grading check --lab "$(N)" $(if $(E),--exercise "$(E)") $(if $(NOTEBOOK),--notebook "$(NOTEBOOK)")
+
+watch: ready lab-number ## the same again each time you save, until Ctrl-C (N=03 E=03.2)
+	@$(PY) -m grading watch --lab "$(N)" $(if $(E),--exercise "$(E)") $(if $(NOTEBOOK),--notebook "$(NOTEBOOK)")
+
+hint: ready exercise-number ## the next hint for an exercise (E=03.2)
+	@$(PY) -m grading hint --exercise "$(E)"
+
+progress: ready ## what is done, and where to go on
+	@$(PY) -m grading progress
+
+update: setup ## bring a new version of the course into work/; answers and your own cells stay
+	@$(PY) -m grading update
+
+submit: ready lab-number ## check what is saved in a fresh process, and pack it to be handed in (N=03)
+	@$(PY) -m grading submit --lab "$(N)" $(if $(NOTEBOOK),--notebook "$(NOTEBOOK)")
+
+reset: ready ## one answer back to its stub, the old one kept (E=03.2); without E: drop all topics and databases (asks first)
+	@$(if $(E),$(PY) -m grading reset --exercise "$(E)",$(PY) -m services reset)
 
 up: setup ## start ZooKeeper, Kafka and MySQL
 	@$(PY) -m services up
@@ -46,41 +57,17 @@ status: ready ## what runs, where
 doctor: ready ## what is there, what is missing, the command that mends it
 	@$(PY) -m services doctor
 
-reset: ready ## drop all topics and databases of this checkout (asks first)
-	@$(PY) -m services reset
-
-check: ready lab-number ## a lab's visible checks on your notebook (N=02 E=02.3 NOTEBOOK=path)
-	@$(PY) -m grading check --lab "$(N)" $(if $(E),--exercise "$(E)") $(if $(NOTEBOOK),--notebook "$(NOTEBOOK)")
-
-grade: ready lab-number ## all checks on a notebook that was handed in, in a sandbox (N=02 SUBMISSION=path OUT=dir GRADE_SEED=7 UNSAFE=1)
-	@test -n "$(SUBMISSION)" || { echo "error: name the notebook to grade: make grade N=$(N) SUBMISSION=path/to/lab.ipynb" >&2; exit 1; }
-	@$(PY) -m grading grade --lab "$(N)" --submission "$(SUBMISSION)" $(if $(OUT),--out "$(OUT)") $(if $(GRADE_SEED),--seed "$(GRADE_SEED)") $(if $(UNSAFE),--unsafe)
-
-build: setup ## author: labs/ and the executed solution notebooks from solutions/ (N=02)
-	@$(PY) -m grading build $(if $(N),--lab "$(N)")
-
-verify: setup ## author: is every lab what it promises? what changed, and a sample (N=02 ALL=1)
-	@$(PY) -m grading verify $(if $(N),--lab "$(N)") $(if $(ALL),--all)
-
 test: setup ## the tests, on real local services
 	@$(PY) -m pytest
-
-lint: setup ## ruff
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
-
-bench: setup ## ratios: Spark's start against pyspark's own; exactly once against a bare append and the naive way (about 15 minutes)
-	@$(PY) -m benchmarks.spark_start
-	@$(PY) -m benchmarks.throughput $(foreach size,$(SIZES),--sizes $(size))
-	@$(PY) -m benchmarks.grading
-
-endurance: setup ## ten demos, in each of which everything is killed once (about ten minutes)
-	@$(PY) -m benchmarks.endurance
 
 lab-number:
 	@test -n "$(N)" || { echo "error: name the lab: make $(MAKECMDGOALS) N=02" >&2; exit 1; }
 
+exercise-number:
+	@test -n "$(E)" || { echo "error: name the exercise: make $(MAKECMDGOALS) E=02.3" >&2; exit 1; }
+
 ready:
 	@test -e .venv/complete || { echo "error: this checkout is not set up yet; run: make setup" >&2; exit 1; }
 
-pins: ## author: compile requirements.in to requirements.txt (needs uv)
-	@uv pip compile -q --universal --python-version 3.10 --generate-hashes --custom-compile-command "make pins" requirements.in -o requirements.txt
+# The course's own: demo, live, and what authors and instructors need. A class's copy has a demo of its own instead.
+-include solutions/author.mk labs/class.mk

@@ -181,7 +181,7 @@ def ours(exercise: str | None, repeats: int) -> Times:
     """All checks of lab 02, or of one exercise, on its solved notebook."""
     lab = manifest.lab(LAB)
     path, boxed, only = lab.source.with_suffix(".ipynb"), not box.available(), frozenset([exercise] if exercise else [])
-    command = [sys.executable, "-m", "grading", "grade", "--lab", LAB, "--submission", path, "--seed", str(SEED)]
+    command = [sys.executable, "-m", "grading.author", "grade", "--lab", LAB, "--submission", path, "--seed", str(SEED)]
     command += [*(["--exercise", exercise] if exercise else []), *([] if boxed else ["--unsafe"])]
     cold = [seconds(lambda: subprocess.run(command, cwd=manifest.ROOT, check=True, capture_output=True)) for _ in range(repeats)]
     results, warm = [], []

@@ -19,7 +19,8 @@ _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", 
 
 def event_id(police_ref: str, revision: int) -> str:
     """The id of one revision of one accident."""
-    return str(uuid.uuid5(NAMESPACE, f"{police_ref}:{revision}"))
+    name = f"{police_ref}:{revision}"
+    return str(uuid.uuid5(NAMESPACE, name))
 
 
 def encode(event: dict) -> bytes:

@@ -17,7 +17,7 @@ from datasets._poison import Variant, poisons, victim
 from datasets._wire import encode, epoch_s, event_id, revise
 from datasets.accidents import PER_YEAR, accidents, day_counts
 
-__all__ = ["USUAL_RATES", "Rates", "Record", "accidents", "first_reports", "inject", "live_records", "named"]
+__all__ = ["USUAL_RATES", "Rates", "Record", "accidents", "encode", "first_reports", "inject", "live_records", "named"]
 
 _EXTRAS = (
     {"Reported_by": "app"},
@@ -228,7 +228,7 @@ def _broken(variant: Variant, number: int, event: dict, timestamp_ms: int, rng: 
 
 
 def _key(event: dict) -> bytes:
-    return event["Police_ref"].encode("ascii")
+    return bytes(event["Police_ref"], "ascii")
 
 
 def _headers(event: dict) -> tuple[tuple[str, bytes], ...]:

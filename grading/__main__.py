@@ -1,4 +1,4 @@
-"""python -m grading check | grade | build | verify"""
+"""What a student types: python -m grading lab | start | check | watch | hint | progress | update | reset | submit"""
 
 import sys
 from pathlib import Path
@@ -6,115 +6,147 @@ from typing import Annotated
 
 import typer
 
-from grading import box, manifest, reports, run
+from grading import hints, jupyter, manifest, reports, run, submit, terminal, watch, work
+from grading import progress as done
 from grading.plugin import CheckBroken
+from grading.results import Result
 from services.errors import CourseError, one_sentence
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=__doc__, pretty_exceptions_enable=False)
 Number = Annotated[str, typer.Option("--lab", help="the lab's number, 02")]
+Maybe = Annotated[str | None, typer.Option("--lab", help="the lab's number, 02")]
 One = Annotated[str | None, typer.Option("--exercise", help="one exercise, 02.3; default: all")]
-
-
-class NotGreen(CourseError):
-    """Something was checked and does not hold."""
-
-
-@app.command()
-def check(
-    number: Number,
-    notebook: Annotated[Path | None, typer.Option(help="default: your copy in work/, else the one in labs/")] = None,
-    exercise: One = None,
-) -> None:
-    """Run a lab's visible checks on a notebook of your own, and print what they found."""
-    lab = manifest.lab(number)
-    own = lab.root / "work" / lab.folder / "lab.ipynb"
-    path = notebook or (own if own.exists() else lab.notebook)
-    result = run.grade(lab, path, seed=run.check_seed(), hidden=False, only=_only(lab, exercise), on_result=_progress)
-    reports.terminal(result)
-    if hidden := result.possible - sum(check.points for check in result.checks):
-        print(f"the other {reports.number(hidden)} points are in hidden checks, which only your instructor runs")
-    _end(result)
-    if not all(exercise.passed for exercise in result.exercises if exercise.level == "core"):
-        raise NotGreen("not all checks of the core exercises passed")
+This = Annotated[str, typer.Option("--exercise", help="the exercise, 02.3")]
+File = Annotated[Path | None, typer.Option(help="default: your copy in work/")]
 
 
 @app.command()
-def grade(
-    number: Number,
-    submission: Annotated[Path, typer.Option(help="the notebook that was handed in")],
-    exercise: One = None,
-    out: Annotated[Path | None, typer.Option(help="folder for result.json, report.html, junit.xml, results.json")] = None,
-    seed: Annotated[int | None, typer.Option(help="of the checks' data; default: one that nobody can know")] = None,
-    unsafe: Annotated[bool, typer.Option("--unsafe", help="run the student's code without a sandbox")] = False,
-) -> None:
-    """Grade one submission with visible and hidden checks, in a sandbox."""
-    lab = manifest.lab(number)
-    if not unsafe and (why := box.available()):
-        raise box.SandboxMissing(
-            f"{why}; to grade without a sandbox, where student code can read and change whatever you can, add --unsafe (UNSAFE=1)"
-        )
-    result = run.grade(lab, submission, seed=seed, only=_only(lab, exercise), boxed=not unsafe, on_result=_progress)
-    reports.terminal(result)
-    if out is not None:
-        for path in reports.write(result, out):
-            print(f"wrote {path}")
-    _end(result)
+def lab(number: Maybe = None, browser: Annotated[bool, typer.Option(help="open a browser")] = True) -> None:
+    """Start the services and JupyterLab on work/, until Ctrl-C."""
+    jupyter.serve(manifest.ROOT, terminal.lab_of(number) if number else None, browser, print)
 
 
 @app.command()
-def build(
-    number: Annotated[str | None, typer.Option("--lab", help="one lab; default: all")] = None,
-    notebooks: Annotated[bool, typer.Option(help="run the solved notebooks, too")] = True,
-) -> None:
-    """Make labs/ and the executed solution notebooks from solutions/."""
-    from grading import build as builder
-
-    for lab in [manifest.lab(number)] if number else manifest.labs():
-        changed = builder.write_handed_out(lab)
-        print(f"{lab.id}: {len(changed)} file{'' if len(changed) == 1 else 's'} of labs/{lab.folder} changed")
-        if notebooks:
-            run.start_services(lab, print)
-            print(f"{lab.id}: ran {builder.write_executed(lab, _line)}")
-
-
-@app.command()
-def verify(
-    number: Annotated[str | None, typer.Option("--lab", help="one lab; default: all")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="also what the ledger says is unchanged and green")] = False,
-) -> None:
-    """The author's gate: each lab is what its source says, unsolved scores nothing, solved everything, and every wrong solution is found out."""
-    from grading import verify as gate
-
-    found = gate.verify([manifest.lab(number)] if number else list(manifest.labs()), everything, _line)
-    gate.show(found)
-    if not all(report.green for report in found):
-        raise NotGreen("the course does not hold what it promises; the red lines above say where")
-
-
-def _only(lab: manifest.Lab, exercise: str | None) -> frozenset[str]:
-    """The exercise that was asked for, if there is such a one."""
-    return frozenset([lab.exercise(exercise).id] if exercise else [])
-
-
-def _progress(result, total: int) -> None:
-    _line(f"{result.outcome:7} {result.name}")
-
-
-def _line(text: str) -> None:
-    """Progress on standard error: one line that is written over on a terminal, lines elsewhere."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text[:110]}", end="", file=sys.stderr, flush=True)
+def start(number: Number) -> None:
+    """Make your own copy of a lab in work/."""
+    chosen = terminal.lab_of(number)
+    path, new = work.start(chosen)
+    if new:
+        print(f"made {path}; open it with: make lab N={chosen.id}")
     else:
-        print(text, file=sys.stderr, flush=True)
+        print(f"{path} is there already and was left as it is (make update brings a newer course into it, make reset E=… an empty answer)")
 
 
-def _end(result) -> None:
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
-    if result.problem:
-        raise CourseError(result.problem)
-    if not result.complete:
-        raise NotGreen("a service was down, so the result is not complete; start the services (make up), then run this again")
+@app.command()
+def check(number: Number, notebook: File = None, exercise: One = None) -> None:
+    """Run a lab's visible checks on a notebook of your own, and print what they found."""
+    chosen = terminal.lab_of(number)
+    path = notebook or _copy(chosen)
+    result = run.grade(chosen, path, seed=run.check_seed(), hidden=False, only=terminal.only(chosen, exercise), on_result=terminal.progress)
+    reports.terminal(result)
+    if hidden := result.possible - sum(found.points for found in result.checks):
+        print(f"the other {reports.number(hidden)} points are in hidden checks, which only your instructor runs")
+    _keep(chosen, path, result)
+    terminal.end(result)
+    if not all(found.passed for found in result.exercises if found.level == "core"):
+        raise terminal.NotGreen("not all checks of the core exercises passed")
+
+
+def _copy(chosen: manifest.Lab) -> Path:
+    """The student's copy, else the lab as handed out."""
+    own = work.Work(chosen.root).notebook(chosen)
+    return own if own.exists() else chosen.notebook
+
+
+def _keep(chosen: manifest.Lab, path: Path, result: Result) -> None:
+    if not result.problem and work.Work(chosen.root).holds(path):
+        done.note(chosen, result, done.saved_answers(path, chosen))
+
+
+@app.command("watch")
+def watching(number: Number, notebook: File = None, exercise: One = None) -> None:
+    """Check again each time the notebook is saved, until Ctrl-C."""
+    chosen = terminal.lab_of(number)
+    path = notebook or work.Work(chosen.root).notebook(chosen)
+    if not path.is_file():
+        raise work.WorkError(f"there is no notebook {path}; make your copy with: make start N={chosen.id}")
+    print(f"watching {path}; save it to check again, Ctrl-C ends", flush=True)
+    watch.watch(chosen, path, _show, terminal.only(chosen, exercise))
+
+
+def _show(found: Result | str) -> None:
+    if isinstance(found, Result):
+        reports.terminal(found)
+    else:
+        print(found)
+    sys.stdout.flush()
+
+
+@app.command()
+def hint(exercise: This) -> None:
+    """The next hint for an exercise; each time one more."""
+    print(hints.next_hint(*terminal.exercise_of(exercise)))
+
+
+@app.command()
+def progress() -> None:
+    """What is done, and where to go on."""
+    done.show(manifest.ROOT)
+
+
+@app.command()
+def update() -> None:
+    """Bring the course as it is now into your copies in work/; answers and your own cells stay as they are."""
+    mine = work.Work(manifest.ROOT)
+    if not mine.started():
+        raise CourseError(f"no lab is in {mine.folder} yet; begin with: make start N={manifest.labs()[0].id}")
+    failed = [chosen.id for chosen in mine.started() if not _updated(mine, chosen)]
+    if failed:
+        raise CourseError(f"not updated: lab {', '.join(failed)}; the reasons are above; the others are up to date")
+
+
+def _updated(mine: work.Work, chosen: manifest.Lab) -> bool:
+    path = mine.notebook(chosen)
+    try:
+        newer = work.newer_checkpoint(path)
+        merged = work.update(chosen)
+    except CourseError as error:
+        print(f"{chosen.id} {chosen.title}: {error}", file=sys.stderr)
+        return False
+    print(f"{chosen.id} {chosen.title}: {'updated' if merged else 'up to date'}")
+    if newer is not None:
+        print(f"  look: {newer} is newer than the notebook: something may not be saved in it; a copy of both is among the backups")
+    if merged:
+        for conflict in merged.conflicts:
+            print(f"  look: {conflict}")
+        for change in merged.changes:
+            print(f"  {change}")
+        print(f"  your file as it was: {merged.backup}; {work.RELOAD}")
+    return True
+
+
+@app.command()
+def reset(exercise: This) -> None:
+    """Put one answer back to its stub; the old one is kept."""
+    chosen, which = terminal.exercise_of(exercise)
+    kept, odd = work.reset(chosen, which)
+    print(f"{which.id} {which.title}: the stub is back; your old answer is in {kept}; {work.RELOAD}")
+    for sentence in odd:
+        print(f"  look: {sentence}")
+
+
+@app.command("submit")
+def hand_in(number: Number, notebook: File = None) -> None:
+    """Run the visible checks in a fresh process on what is saved, and pack it to be handed in; it never refuses."""
+    chosen = terminal.lab_of(number)
+    target, result, odd = submit.submit(chosen, notebook or work.Work(chosen.root).notebook(chosen), terminal.progress)
+    terminal.line_end()
+    reports.terminal(result)
+    for sentence in odd:
+        print(f"look: {sentence}")
+    red = [found.id for found in result.exercises if not found.passed and found.level == "core"]
+    print(f"packed all the same, with red: {', '.join(red)}" if red else "all visible checks of the core exercises passed")
+    print(f"hand in this file: {target}")
 
 
 if __name__ == "__main__":

@@ -13,13 +13,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from grading import manifest
+from grading import kernel, manifest
+from grading.cells import broken_names
 from grading.results import Result, from_dict
+from grading.work import Work
 from services.errors import CourseError
 
+STUCK = 3
+"""Equal failures in a row after which a hint is offered."""
 _checkers: dict[str, "Checker"] = {}
+_streaks: dict[str, tuple[int, list | None]] = {}
+"""Exercise → how many times in a row it failed in the same way, and in which."""
 
 
 class CheckerEnded(CourseError):
@@ -99,10 +106,11 @@ class Card:
 
 def warm_up() -> None:
     """Start the checker of the notebook's lab in the background; called when a notebook imports check."""
-    if _history() is None:
+    if kernel.shell() is None:
         return
+    kernel.observe()
     with contextlib.suppress(CourseError):  # check() will say it
-        if (lab := _lab_here()) is not None:
+        if (lab := lab_here()) is not None:
             _checker(lab)
 
 
@@ -113,12 +121,12 @@ def check(number: str) -> Card:
         number: the exercise, "02.3".
     """
     try:
-        lab = manifest.lab(str(number).partition(".")[0], _root())
+        lab = manifest.lab(str(number).partition(".")[0], root())
         exercise = lab.exercise(str(number))
         result = _result(lab, [exercise.id])
     except CourseError as error:
-        return _sentence(str(error))
-    return _card(result, f"{exercise.id} {exercise.title}")
+        return sentence(str(error))
+    return _card(lab, exercise, result)
 
 
 def check_all(number: str | None = None) -> Card:
@@ -127,27 +135,42 @@ def check_all(number: str | None = None) -> Card:
     Args:
         number: the lab, "02"; by default the one in whose folder the notebook lies.
     """
-    from grading import reports
+    from grading import progress, reports
 
     try:
-        lab = manifest.lab(number, _root()) if number else _lab_here()
+        lab = manifest.lab(number, root()) if number else lab_here()
         if lab is None:
             raise CourseError('this notebook lies in no folder of a lab; name the lab: check_all("02")')
         result = _result(lab, [])
     except CourseError as error:
-        return _sentence(str(error))
-    return Card(reports.summary_card(result, _note(result)), reports.plain_text(result), result)
+        return sentence(str(error))
+    told = [told for exercise in lab.exercises for told in _notices(lab, exercise) if exercise.level == "core"]
+    if Work(lab.root).holds(Path.cwd()):
+        told.append(f"Next: {progress.go_on(lab.root, as_saved=False)}.")
+    return Card(reports.summary_card(result, _note(result, told)), reports.plain_text(result), result)
 
 
 def _result(lab: manifest.Lab, only: list[str]) -> Result:
-    cells = _history()
-    if cells is None:
+    ran = kernel.history()
+    if ran is None:
         raise CourseError(f"check() is for notebooks; in a terminal use: make check N={lab.id}")
-    request = {"only": only, "cells": cells, "seed": _seed()}
-    answer = _checker(lab).ask(request, within_s=lab.check_s * 10)
+    cells = [[f"In [{cell.number}]", cell.source] for cell in ran]
+    answer = _checker(lab).ask({"only": only, "cells": cells, "seed": _seed()}, within_s=lab.check_s * 10)
     if "problem" in answer:
         raise CourseError(answer["problem"])
-    return from_dict(answer["result"])
+    result = from_dict(answer["result"])
+    _keep(lab, result, ran)
+    return result
+
+
+def _keep(lab: manifest.Lab, result: Result, ran: list[kernel.Ran]) -> None:
+    """Note progress, if this is a student's own copy; a verdict does not fail for that."""
+    from grading import progress
+
+    if Work(lab.root).holds(Path.cwd()):
+        with contextlib.suppress(CourseError):
+            answers = {name: cell.source for cell in ran for name in broken_names(cell.source)}
+            progress.note(lab, result, answers)
 
 
 def _seed() -> int:
@@ -162,36 +185,48 @@ def _checker(lab: manifest.Lab) -> Checker:
     return _checkers[lab.id]
 
 
-def _history() -> list[list[str]] | None:
-    """What the kernel has executed, in order, as [label, source]; None outside IPython."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if shell is None:
-        return None
-    return [[f"In [{number}]", source] for number, source in enumerate(shell.history_manager.input_hist_raw) if number and source.strip()]
-
-
-def _lab_here() -> manifest.Lab | None:
+def lab_here() -> manifest.Lab | None:
     """The lab in whose folder the notebook lies."""
     here = Path.cwd().name
-    return next((lab for lab in manifest.labs(_root()) if lab.folder == here), None)
+    return next((lab for lab in manifest.labs(root()) if lab.folder == here), None)
 
 
-def _root() -> Path:
+def root() -> Path:
     """The course in which the notebook lies, else the one that this module belongs to."""
     return next((folder for folder in Path.cwd().parents if (folder / "course.toml").exists()), manifest.ROOT)
 
 
-def _note(result: Result) -> str:
-    return " · ".join(result.notes[:3])
+def _notices(lab: manifest.Lab, exercise: manifest.Exercise) -> list[str]:
+    return kernel.notices(exercise, kernel.history() or [], kernel.notebook_file(), lab)
 
 
-def _card(result: Result, title: str) -> Card:
+def _note(result: Result, told: Sequence[str]) -> str:
+    """What stands at the foot of a card: at most four lines."""
+    return "\n".join([*kernel.odd_python(), *dict.fromkeys(told), *result.notes][:4])
+
+
+def _card(lab: manifest.Lab, exercise: manifest.Exercise, result: Result) -> Card:
     from grading import reports
 
-    return Card(reports.card(list(result.checks), title, _note(result)), reports.plain_text(result), result)
+    told = [*_notices(lab, exercise), *_stuck(exercise, result)]
+    html = reports.card(list(result.checks), f"{exercise.id} {exercise.title}", _note(result, told))
+    return Card(html, "\n".join([reports.plain_text(result), *told]), result)
 
 
-def _sentence(sentence: str) -> Card:
+def _stuck(exercise: manifest.Exercise, result: Result) -> list[str]:
+    """A sentence if an exercise failed in the same way three times in a row."""
+    failed = sorted((check.name, check.got) for check in result.checks if check.outcome not in ("passed", "infra"))
+    times, before = _streaks.get(exercise.id, (0, None))
+    times = times + 1 if failed and failed == before else 1
+    _streaks[exercise.id] = (times, failed)
+    if not failed or times < STUCK or all("NotImplementedError" in got for _, got in failed):
+        return []
+    return [f'The same {times} times. The next hint: hint("{exercise.id}") in a cell, or make hint E={exercise.id} in a terminal.']
+
+
+def sentence(text: str) -> Card:
+    """A card that says one thing."""
     from grading import reports
 
-    return Card(reports.card([], sentence), sentence, None)
+    first, _, rest = text.partition("\n")
+    return Card(reports.card([], first, "\n".join([*kernel.odd_python(), *([rest] if rest else [])])), text, None)

@@ -2,19 +2,63 @@
 
 import contextlib
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from grading.checks import Mismatch, eventually
+
 
 @dataclass(frozen=True)
 class Topic:
-    """An empty topic of this check: its name, the broker's address, the number of its partitions."""
+    """A topic of this check, and what the broker says of it. partitions: how many it has, or should have."""
 
     name: str
     bootstrap: str
     partitions: int
+    admin: object = field(repr=False)
+
+    def places(self) -> list:
+        """Its partitions, as kafka-python names them."""
+        from kafka import TopicPartition
+
+        return [TopicPartition(self.name, number) for number in range(self.partitions)]
+
+    def partitions_now(self) -> int:
+        """How many partitions it has."""
+        return len(self.admin.describe_topics([self.name])[0]["partitions"])
+
+    def settings(self) -> dict[str, str]:
+        """The settings that are in force."""
+        from kafka.admin import ConfigResource
+
+        found = self.admin.describe_configs([ConfigResource("topic", self.name, configs=None)])
+        return {name: about["value"] for name, about in found["topic"][self.name].items()}
+
+    def sizes(self) -> dict[int, int]:
+        """Partition → records, of those that have any."""
+        ends = self.admin.list_partition_offsets(dict.fromkeys(self.places(), -1))
+        return {place.partition: end.offset for place, end in ends.items() if end.offset}
+
+    def producers(self) -> int:
+        """How many idempotent producers have sent to it."""
+        states = self.admin.describe_producers(self.places()).values()
+        return len({known.producer_id for state in states for known in state.active_producers})
+
+    def records(self, at_least: int, within_s: float = 3) -> list:
+        """All its records, by partition and offset, once there are so many; those that are there if they do not come in time."""
+        from kafka import KafkaConsumer
+
+        with contextlib.suppress(Mismatch):
+            eventually(lambda: sum(self.sizes().values()) >= at_least, within_s)
+        consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, group_id=None, consumer_timeout_ms=10_000)
+        consumer.assign(self.places())
+        consumer.seek_to_beginning(*self.places())
+        found = list(islice(consumer, sum(self.sizes().values())))
+        consumer.close()
+        return sorted(found, key=lambda record: (record.partition, record.offset))
 
 
 @dataclass(frozen=True)
@@ -40,16 +84,28 @@ def own_name() -> str:
 
 
 @pytest.fixture
-def empty_topic(services, own_name):
-    """A topic without records, dropped afterwards."""
+def kafka_admin(services):
+    """The check's own KafkaAdminClient."""
     from kafka import KafkaAdminClient
 
     admin = KafkaAdminClient(bootstrap_servers=services.kafka_bootstrap)
-    admin.create_topics({own_name: {"num_partitions": services.kafka_partitions, "replication_factor": 1, "configs": {"retention.ms": "-1"}}})
-    yield Topic(own_name, services.kafka_bootstrap, services.kafka_partitions)
-    with contextlib.suppress(Exception):
-        admin.delete_topics([own_name])
+    yield admin
     admin.close()
+
+
+@pytest.fixture
+def no_topic(services, own_name, kafka_admin):
+    """The name of a topic that is not there yet; dropped afterwards."""
+    yield Topic(own_name, services.kafka_bootstrap, services.kafka_partitions, kafka_admin)
+    with contextlib.suppress(Exception):
+        kafka_admin.delete_topics([own_name])
+
+
+@pytest.fixture
+def empty_topic(no_topic, kafka_admin):
+    """A topic without records, dropped afterwards."""
+    kafka_admin.create_topics({no_topic.name: {"num_partitions": no_topic.partitions, "replication_factor": 1, "configs": {"retention.ms": "-1"}}})
+    return no_topic
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Trusted functions of the far side: what a check hands to a student's code, and how it looks at what came back.
 
-frame, rows, schema, plan, progress, take, rng, hold, value, transaction, table, producer, consumer, admin, kill, close; `error` stands
+frame, rows, schema, plan, progress, take, rng, hold, value, transaction, table, producer, send, consumer, admin, kill, close; `error` stands
 on the near side (student.py). Results that are objects stay here as handles. What they report can be forged by the code
 beside them, so every exercise has a witness outside as well.
 """
@@ -99,6 +99,12 @@ def producer(bootstrap: str, **options):
     from kafka import KafkaProducer
 
     return KafkaProducer(bootstrap_servers=bootstrap, **options)
+
+
+def send(producer, topic: str, messages: list) -> list:
+    """Send (key, value) pairs with a producer, all of them before the first answer is waited for; [partition, offset] of each."""
+    futures = [producer.send(topic, key=key, value=value) for key, value in messages]
+    return [[done.partition, done.offset] for done in (future.get(10) for future in futures)]
 
 
 def consumer(bootstrap: str, *topics: str, **options):

@@ -77,6 +77,11 @@ class Lab:
         """The answers of all exercises."""
         return frozenset(name for exercise in self.exercises for name in exercise.names)
 
+    @property
+    def minutes(self) -> int:
+        """Of reading, core exercises and drill."""
+        return self.reading_min + self.drill_min + sum(exercise.minutes for exercise in self.exercises if exercise.level == "core")
+
     def exercise(self, number: str) -> Exercise:
         """The exercise with this id, "02.3"; ManifestError if there is none."""
         for exercise in self.exercises:

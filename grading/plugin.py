@@ -20,6 +20,7 @@ from grading.checks import Mismatch, difference, short
 from grading.manifest import Lab
 from grading.results import HERE, CheckResult, case_of
 from grading.student import Student, Trouble
+from services.errors import Stopped
 
 INFRA_TRIES = 3
 
@@ -55,6 +56,7 @@ class Checks:
     def __init__(self, plan: Plan):
         self.plan, self.broken = plan, []
         self._error: BaseException | None = None
+        self.stopped: Stopped | None = None
         self._compared: tuple[str, str] | None = None
 
     # what pytest asks
@@ -106,6 +108,8 @@ class Checks:
         """Keep the first exception of an item, set-up included."""
         if call.excinfo is not None and self._error is None and call.when != "teardown":
             self._error = call.excinfo.value
+        if call.excinfo is not None and isinstance(call.excinfo.value, Stopped):
+            self.stopped, item.session.shouldstop = call.excinfo.value, "asked to end"
         return (yield)
 
     def pytest_runtest_protocol(self, item, nextitem) -> bool:
@@ -123,7 +127,7 @@ class Checks:
         while True:
             stale = bool(self.plan.student.used - set(exercise.names))
             result = self._once(item, nextitem, exercise, attempts := attempts + 1)
-            if result.outcome == "passed":
+            if result.outcome == "passed" or self.stopped:
                 return result
             if self.plan.lab.services and (sick := self.plan.sick()):
                 infra += 1

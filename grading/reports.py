@@ -287,7 +287,8 @@ def summary_card(result: Result, note: str = "") -> str:
 
 def _exercises(result: Result) -> str:
     """The table. Front ends have styles of their own for tables, so each cell says its own."""
-    style = "text-align:left;vertical-align:top;padding:2px 14px 2px 0;font-size:inherit;max-width:none"
+    # A narrow table is scrolled; a card's own wrapping would break its words letter by letter.
+    style = "text-align:left;vertical-align:top;padding:2px 14px 2px 0;font-size:inherit;max-width:none;overflow-wrap:normal"
     heads = "".join(f'<th scope="col" style="{style}">{name}</th>' for name in ("exercise", "checks", "points", "result"))
     rows = "".join(
         f'<tr style="background:none"><th scope="row" style="{style};font-weight:normal">{_escaped(e.id)} {_escaped(e.title)}</th>'
@@ -298,7 +299,8 @@ def _exercises(result: Result) -> str:
     empty, points = f'<td style="{style}"></td>', f'<td style="{style};white-space:nowrap"><strong>{total(result)}</strong></td>'
     last = f'<tr style="background:none"><th scope="row" style="{style}">all</th>{empty}{points}{empty}</tr>'
     table = f'<table style="border-collapse:collapse;border:0;margin:0 0 8px 0;color:inherit;font-size:inherit"><thead><tr>{heads}</tr></thead>'
-    return f'<div style="overflow-x:auto">{table}<tbody>{rows}{last}</tbody></table></div>'
+    wide = '<div tabindex="0" role="group" aria-label="exercises" style="overflow-x:auto">'  # the keyboard can scroll what it can reach
+    return f"{wide}{table}<tbody>{rows}{last}</tbody></table></div>"
 
 
 def _sign(exercise: ExerciseResult) -> str:
@@ -338,7 +340,8 @@ def _trace(check: CheckResult) -> str:
     if not check.detail or check.got.startswith("NotImplementedError"):
         return ""
     style = "max-height:16em;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere;font-size:0.9em;margin:4px 0"
-    label = f'role="region" aria-label="where it happened: {_escaped(check.claim)}"'
+    # A group, no region: those are landmarks and must have different names, and a notebook shows the same check in several cards.
+    label = f'role="group" aria-label="where it happened: {_escaped(check.claim)}"'
     trace = f'<pre tabindex="0" {label} style="{style}">{_escaped(check.detail)}</pre>'
     return f'<details><summary style="cursor:pointer">where it happened</summary>{trace}</details>'
 

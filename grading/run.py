@@ -103,6 +103,8 @@ def run_checks(
     checks = Checks(plan)
     with _quiet_pytest(files), tempfile.TemporaryDirectory(prefix="accident-labs-checks-") as folder:
         code = pytest.main([*_options(lab.root, folder), *map(str, files)], plugins=[checks, fixtures])
+    if checks.stopped:
+        raise checks.stopped  # pytest takes it for a failure of the check
     if checks.broken or code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise CheckBroken(f"the checks of lab {lab.id} cannot be run: {(checks.broken or [f'pytest ended with {code!r}'])[0][-2000:]}")
     return plan.results

@@ -38,10 +38,13 @@ class Server:
         only = frozenset(request["only"])
         own = notebook.own_sources(self.trusted)
         cells = [(label, source) for label, source in request["cells"] if source.strip() not in own]
-        run.start_services(self.lab)
+        started = []
+        run.start_services(self.lab, started.append)
         loaded = self.student.change(run.source_of(self.lab, self.trusted, cells))
         checks = run.run_checks(self.lab, self.student, request["seed"], hidden=False, only=only)
         notes = tuple(note for note in loaded.notes if "only definitions are used" not in note)
+        if started:
+            notes = (f"Some services were down and were started for this check ({'; '.join(started)}). By hand: make up", *notes)
         return run.result_of(self.lab, "your notebook", request["seed"], checks, only, notes=notes, output=self.student.printed())
 
 

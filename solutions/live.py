@@ -134,7 +134,7 @@ class Live:
         producer = patiently(lambda: produce.build_producer(self.settings.kafka_bootstrap))
         try:
             produce.run_simulator(
-                producer, self.settings.topic, self.records, self.per_second, self.over
+                producer, self.settings.topic, self.records, self.per_second, self.over.is_set
             )
         finally:
             producer.close()

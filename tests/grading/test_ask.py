@@ -142,10 +142,11 @@ def test_outside_a_notebook_it_says_what_to_do_instead(lab, monkeypatch):
     assert repr(ask.check("90.1")) == "check() is for notebooks; in a terminal use: make check N=90"
 
 
-def grading(lab, *arguments: str, code: str = "from grading.__main__ import app; app()"):
-    """The command line, aimed at the toy course."""
+def grading(lab, *arguments: str):
+    """The command line, of students or of authors, aimed at the toy course."""
+    module = "grading.author" if arguments[0] in ("grade", "build", "verify", "handout") else "grading.__main__"
     aimed = f"import sys; from pathlib import Path; from grading import manifest; manifest.ROOT = Path({str(lab.root)!r}); manifest.lab.__defaults__ = (manifest.ROOT,); manifest.labs(manifest.ROOT)"
-    main = "from services.errors import one_sentence\nfrom grading.__main__ import app\nwith one_sentence():\n    app()"
+    main = f"from services.errors import one_sentence\nfrom {module} import app\nwith one_sentence():\n    app()"
     return subprocess.run([sys.executable, "-c", f"{aimed}\n{main}", *arguments], capture_output=True, text=True, timeout=100)
 
 

@@ -205,7 +205,7 @@ def test_a_machine_without_bubblewrap_is_told_what_to_do(monkeypatch):
 def test_grading_without_a_sandbox_is_refused_unless_asked_for(tmp_path):
     """On a machine where bwrap is not on the PATH."""
     done = subprocess.run(
-        [sys.executable, "-m", "grading", "grade", "--lab", "02", "--submission", "x.ipynb"],
+        [sys.executable, "-m", "grading.author", "grade", "--lab", "02", "--submission", "x.ipynb"],
         capture_output=True,
         text=True,
         env={**os.environ, "PATH": str(tmp_path)},

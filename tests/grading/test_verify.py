@@ -224,5 +224,5 @@ def test_a_red_part_leaves_the_ledger(executed):
 
 def test_the_command_ends_with_one_sentence_and_1(lab):
     """For a lab that is not there."""
-    done = subprocess.run([sys.executable, "-m", "grading", "verify", "--lab", "77"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "grading.author", "verify", "--lab", "77"], capture_output=True, text=True)
     assert (done.returncode, done.stderr.startswith("error: there is no lab '77'")) == (1, True)

@@ -1,0 +1,93 @@
+"""`make lab`: JupyterLab on work/, on this machine alone, with a token; a second one shows where the first one runs."""
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from grading import manifest, work
+from services import processes
+from services.settings import LOOPBACK, state_dir
+
+PORT = 8888
+Say = Callable[[str], None]
+
+
+def serve(root: Path, lab: manifest.Lab | None, browser: bool, say: Say) -> None:
+    """Become JupyterLab, until it is interrupted. Returns only if one runs already.
+
+    Args:
+        lab: the lab to open, copied to work/ if it is not there. None: the list of files, with the first lab if there is none yet.
+        browser: open a browser, if this machine has one.
+
+    Raises:
+        CourseError: no copy can be made.
+    """
+    if lab is not None or not work.Work(root).started():
+        path, new = work.start(lab or manifest.labs(root)[0])
+        say(f"{'made' if new else 'found'} {path}")
+    start_services(say)
+    if known := running():
+        say(f"JupyterLab runs already: {_address(known, lab)}")
+        return
+    known = {"port": processes.choose_port("jupyterlab", None, PORT, set()), "token": secrets.token_urlsafe(24), **_me()}
+    work.write_state(_noted(), known)
+    _noted().chmod(0o600)
+    say(f"JupyterLab: {_address(known, lab)}\nCtrl-C ends it; the services run on (make down stops them)")
+    sys.stdout.flush()
+    os.chdir(root)
+    # The same process: nothing is left behind, whoever ends it, and Ctrl-C reaches it.
+    os.execve(sys.executable, _command(root, known["port"], lab, browser), {**os.environ, "JUPYTER_TOKEN": known["token"]})
+
+
+def start_services(say: Say) -> None:
+    """Start them in the background; a notebook's first cell waits for them and says what went wrong."""
+    log = state_dir() / "log" / "up.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as out:
+        subprocess.Popen(
+            [sys.executable, "-m", "services", "up"], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=manifest.ROOT, start_new_session=True
+        )
+    say("services start in the background (make status shows them)")
+
+
+def running() -> dict | None:
+    """Port and token of the JupyterLab of this checkout, or None."""
+    known = work.read_state(_noted())
+    try:
+        process = psutil.Process(known["pid"])
+        return known if abs(process.create_time() - known["created"]) < 1 and processes.alive(process) else None
+    except (KeyError, TypeError, psutil.Error):
+        return None
+
+
+def _me() -> dict:
+    return {"pid": os.getpid(), "created": psutil.Process().create_time()}
+
+
+def _noted() -> Path:
+    return state_dir() / "run" / "jupyterlab.json"
+
+
+def _address(known: dict, lab: manifest.Lab | None) -> str:
+    place = f"/lab/tree/{lab.folder}/lab.ipynb" if lab else "/lab"
+    return f"http://{LOOPBACK}:{known['port']}{place}?token={known['token']}"
+
+
+def _command(root: Path, port: int, lab: manifest.Lab | None, browser: bool) -> list[str]:
+    options = {
+        "ServerApp.ip": LOOPBACK,
+        "ServerApp.port": port,
+        "ServerApp.port_retries": 0,
+        "ServerApp.root_dir": work.Work(root).folder,
+        "ServerApp.open_browser": browser,
+        "ServerApp.answer_yes": True,
+        "ServerApp.log_level": 30,
+        "LabApp.default_url": f"/lab/tree/{lab.folder}/lab.ipynb" if lab else "/lab",
+    }
+    as_root = ["--allow-root"] if os.name == "posix" and os.geteuid() == 0 else []
+    return [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items()), *as_root]

@@ -1,0 +1,48 @@
+# Targets of the whole course, read by the Makefile: the demos, and what authors and instructors need.
+DEMO_EVENTS ?= 5000
+REAL_DATA ?=
+PER_SECOND ?= 20
+PORT ?=
+SIZES ?= 10000 100000 1000000
+SEED ?= 1
+SUBMISSION ?=
+OUT ?=
+THROUGH ?=
+GRADE_SEED ?=
+UNSAFE ?=
+ALL ?=
+.PHONY: demo live grade build verify handout lint bench endurance pins
+
+demo: setup ## stream and yearly files into one warehouse, with a kill in mid-run; reconcile; demo.html (DEMO_EVENTS=5000 SEED=1 REAL_DATA=dir BATCH_ENGINE=spark)
+	@$(PY) -m solutions.demo demo --events "$(DEMO_EVENTS)" --seed "$(SEED)" $(if $(REAL_DATA),--real-data "$(REAL_DATA)")
+
+live: setup ## simulator, stream and a page that refreshes by itself, until Ctrl-C (PER_SECOND=20 PORT=8501)
+	@$(PY) -m solutions.live live --per-second "$(PER_SECOND)" --seed "$(SEED)" $(if $(PORT),--port "$(PORT)")
+
+grade: ready lab-number ## all checks on a notebook that was handed in, in a sandbox (N=02 SUBMISSION=path OUT=dir GRADE_SEED=7 UNSAFE=1)
+	@test -n "$(SUBMISSION)" || { echo "error: name the notebook to grade: make grade N=$(N) SUBMISSION=path/to/lab.ipynb" >&2; exit 1; }
+	@$(PY) -m grading.author grade --lab "$(N)" --submission "$(SUBMISSION)" $(if $(OUT),--out "$(OUT)") $(if $(GRADE_SEED),--seed "$(GRADE_SEED)") $(if $(UNSAFE),--unsafe)
+
+build: setup ## author: labs/ and the executed solution notebooks from solutions/ (N=02)
+	@$(PY) -m grading.author build $(if $(N),--lab "$(N)")
+
+verify: setup ## author: is every lab what it promises? what changed, and a sample (N=02 ALL=1)
+	@$(PY) -m grading.author verify $(if $(N),--lab "$(N)") $(if $(ALL),--all)
+
+handout: setup ## instructor: cut a class's copy, without solutions and hidden checks (THROUGH=03 OUT=dir)
+	@test -n "$(THROUGH)" -a -n "$(OUT)" || { echo "error: name the last lab and a folder: make handout THROUGH=03 OUT=../class" >&2; exit 1; }
+	@$(PY) -m grading.author handout --through "$(THROUGH)" --out "$(OUT)"
+
+lint: setup ## ruff
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+bench: setup ## ratios: Spark's start against pyspark's own; exactly once against a bare append and the naive way (about 15 minutes)
+	@$(PY) -m benchmarks.spark_start
+	@$(PY) -m benchmarks.throughput $(foreach size,$(SIZES),--sizes $(size))
+	@$(PY) -m benchmarks.grading
+
+endurance: setup ## ten demos, in each of which everything is killed once (about ten minutes)
+	@$(PY) -m benchmarks.endurance
+
+pins: ## author: compile requirements.in to requirements.txt (needs uv)
+	@uv pip compile -q --universal --python-version 3.10 --generate-hashes --custom-compile-command "make pins" requirements.in -o requirements.txt

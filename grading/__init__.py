@@ -1,6 +1,6 @@
 """Loads notebooks, checks what they define on real services, scores and reports. Knows of no lab in particular.
 
-In a notebook: from grading import begin, check, check_all, hint
+In a notebook: grading.begin(), grading.hint("02.3"), from grading import check, check_all
 """
 
 _NOTEBOOK = {"begin": "board", "check": "ask", "check_all": "ask", "hint": "hints"}

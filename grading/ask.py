@@ -221,7 +221,7 @@ def _stuck(exercise: manifest.Exercise, result: Result) -> list[str]:
     _streaks[exercise.id] = (times, failed)
     if not failed or times < STUCK or all("NotImplementedError" in got for _, got in failed):
         return []
-    return [f'The same {times} times. The next hint: hint("{exercise.id}") in a cell, or make hint E={exercise.id} in a terminal.']
+    return [f'The same {times} times. The next hint: grading.hint("{exercise.id}") in a cell, or make hint E={exercise.id} in a terminal.']
 
 
 def sentence(text: str) -> Card:

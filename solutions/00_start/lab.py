@@ -16,7 +16,14 @@
 #
 # `simulator → Kafka → Spark → MySQL → pandas`
 #
-# 10 minutes · needs Kafka, Spark and MySQL (the first `try` cell starts them) · no points
+# 10 minutes · needs Kafka, Spark and MySQL · no points
+#
+# Click the next cell and press **Shift+Enter**: it runs, and the one below is next. This first one starts the services in the background and shows how far they are.
+
+# %% tags=["try"]
+import grading
+
+grading.begin()
 
 # %% tags=["imports"]
 import json
@@ -42,7 +49,7 @@ from grading import check, check_all
 # Beside Kafka runs **ZooKeeper**. Kafka 3.9 keeps there which brokers are alive and who leads what; Kafka 4 does without it. You will meet both, because most of the world still runs the first.
 
 # %% [markdown]
-# Start the services. The first time takes some ten seconds; after that this cell finds them running.
+# The services have started when this cell ends. The first time that takes some ten seconds.
 
 # %% tags=["try"]
 services.up()

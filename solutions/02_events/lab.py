@@ -18,6 +18,11 @@
 #
 # 85 minutes · no services needed · 20 points: 12 in the checks that you see here, 8 in hidden ones that look at other data and at edge cases
 
+# %% tags=["try"]
+import grading
+
+grading.begin()
+
 # %% tags=["imports"]
 import json
 import math

@@ -23,7 +23,7 @@ def ran(folder, *sources: str):
 
 def test_the_cell_ends_with_what_is_ready(stack):
     """Services that run are found at once; the output is a card and a text."""
-    outputs = ran(ROOT / "labs" / "03_produce", "from grading import begin\nbegin()")[0]
+    outputs = ran(ROOT / "labs" / "03_produce", "import grading\ngrading.begin()")[0]
     assert outputs[0].data["text/plain"] == "Lab 03 · Nothing acknowledged is lost\nkafka ready"
     assert "kafka ready" in outputs[0].data["text/html"]
 
@@ -57,8 +57,8 @@ begin()
 
 def test_a_lab_without_services_starts_none(lab):
     """And a notebook that lies anywhere says so."""
-    assert ran(lab.notebook.parent, "from grading import begin\nbegin()")[0][0].data["text/plain"] == "Lab 90 · Toy\nno services needed"
-    assert "lies in no folder of a lab" in ran(lab.root, "from grading import begin\nbegin()")[0][0].data["text/plain"]
+    assert ran(lab.notebook.parent, "import grading\ngrading.begin()")[0][0].data["text/plain"] == "Lab 90 · Toy\nno services needed"
+    assert "lies in no folder of a lab" in ran(lab.root, "import grading\ngrading.begin()")[0][0].data["text/plain"]
 
 
 @pytest.mark.parametrize(

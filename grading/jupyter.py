@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from grading import manifest, work
+from grading import manifest, progress, work
 from services import processes
 from services.settings import LOOPBACK, state_dir
 
@@ -21,15 +21,15 @@ def serve(root: Path, lab: manifest.Lab | None, browser: bool, say: Say) -> None
     """Become JupyterLab, until it is interrupted. Returns only if one runs already.
 
     Args:
-        lab: the lab to open, copied to work/ if it is not there. None: the list of files, with the first lab if there is none yet.
+        lab: the lab to open, copied to work/ if it is not there. None: the one to go on with.
         browser: open a browser, if this machine has one.
 
     Raises:
         CourseError: no copy can be made.
     """
-    if lab is not None or not work.Work(root).started():
-        path, new = work.start(lab or manifest.labs(root)[0])
-        say(f"{'made' if new else 'found'} {path}")
+    lab = lab or progress.lab_to_open(root)
+    path, new = work.start(lab)
+    say(f"{'made' if new else 'found'} {path}")
     start_services(say)
     if known := running():
         say(f"JupyterLab runs already: {_address(known, lab)}")
@@ -73,12 +73,15 @@ def _noted() -> Path:
     return state_dir() / "run" / "jupyterlab.json"
 
 
-def _address(known: dict, lab: manifest.Lab | None) -> str:
-    place = f"/lab/tree/{lab.folder}/lab.ipynb" if lab else "/lab"
-    return f"http://{LOOPBACK}:{known['port']}{place}?token={known['token']}"
+def _address(known: dict, lab: manifest.Lab) -> str:
+    return f"http://{LOOPBACK}:{known['port']}{_place(lab)}?token={known['token']}"
 
 
-def _command(root: Path, port: int, lab: manifest.Lab | None, browser: bool) -> list[str]:
+def _place(lab: manifest.Lab) -> str:
+    return f"/lab/tree/{lab.folder}/lab.ipynb"
+
+
+def _command(root: Path, port: int, lab: manifest.Lab, browser: bool) -> list[str]:
     options = {
         "ServerApp.ip": LOOPBACK,
         "ServerApp.port": port,
@@ -87,7 +90,8 @@ def _command(root: Path, port: int, lab: manifest.Lab | None, browser: bool) -> 
         "ServerApp.open_browser": browser,
         "ServerApp.answer_yes": True,
         "ServerApp.log_level": 30,
-        "LabApp.default_url": f"/lab/tree/{lab.folder}/lab.ipynb" if lab else "/lab",
+        "LabApp.log_level": 30,
+        "LabApp.default_url": _place(lab),
     }
     as_root = ["--allow-root"] if os.name == "posix" and os.geteuid() == 0 else []
     return [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items()), *as_root]

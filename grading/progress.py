@@ -67,16 +67,28 @@ def saved_answers(path: Path, lab: Lab) -> dict[str, str]:
 
 def go_on(root: Path, as_saved: bool = True) -> str:
     """One sentence: what comes next. as_saved: an answer that passed and was changed since in the file is open again."""
-    started = Work(root).started()
-    for lab in started:
-        for standing in standings(lab):
-            if standing.exercise.level == "core" and standing.state not in ("passed", "changed" if not as_saved else "passed"):
-                why = " (it was changed since it passed)" if standing.state == "changed" else ""
-                return f"continue at {standing.exercise.id} {standing.exercise.title}{why}"
-    later = next((lab for lab in manifest.labs(root) if lab not in started), None)
+    if (found := _next(root, as_saved)) is not None:
+        why = " (it was changed since it passed)" if found.state == "changed" else ""
+        return f"continue at {found.exercise.id} {found.exercise.title}{why}"
+    later = next((lab for lab in manifest.labs(root) if lab not in Work(root).started()), None)
     if later is None:
         return "all labs are done"
     return f"continue with lab {later.id} {later.title}: make start N={later.id}"
+
+
+def _next(root: Path, as_saved: bool = True) -> Standing | None:
+    """The first core exercise of the labs that were started that has not passed."""
+    done = {"passed"} if as_saved else {"passed", "changed"}
+    open_ones = (standing for lab in Work(root).started() for standing in standings(lab) if standing.state not in done)
+    return next((standing for standing in open_ones if standing.exercise.level == "core"), None)
+
+
+def lab_to_open(root: Path) -> Lab:
+    """The lab to go on with: where the next exercise is, else the first one that was not started, else the last one."""
+    if (found := _next(root)) is not None:
+        return manifest.lab(found.exercise.id.partition(".")[0], root)
+    later = [lab for lab in manifest.labs(root) if lab not in Work(root).started()]
+    return (later or manifest.labs(root)[-1:])[0]
 
 
 SIGNS = {"passed": "✓ passed", "changed": "○ changed since it passed", "open": "✗ not yet right, or not checked", "not written": "○ not written yet"}

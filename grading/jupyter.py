@@ -74,11 +74,11 @@ def _noted() -> Path:
 
 
 def _address(known: dict, lab: manifest.Lab) -> str:
-    return f"http://{LOOPBACK}:{known['port']}{_place(lab)}?token={known['token']}"
+    return f"http://{LOOPBACK}:{known['port']}{_place(lab)}&token={known['token']}"
 
 
 def _place(lab: manifest.Lab) -> str:
-    return f"/lab/tree/{lab.folder}/lab.ipynb"
+    return f"/lab/tree/{lab.folder}/lab.ipynb?reset"  # else the tabs of an earlier day come back beside it
 
 
 def _command(root: Path, port: int, lab: manifest.Lab, browser: bool) -> list[str]:
@@ -91,6 +91,7 @@ def _command(root: Path, port: int, lab: manifest.Lab, browser: bool) -> list[st
         "ServerApp.answer_yes": True,
         "ServerApp.log_level": 30,
         "LabApp.log_level": 30,
+        "LabApp.workspaces_dir": state_dir() / "jupyterlab",
         "LabApp.default_url": _place(lab),
     }
     as_root = ["--allow-root"] if os.name == "posix" and os.geteuid() == 0 else []

@@ -97,4 +97,4 @@ def test_jupyterlab_is_shown_not_started_twice(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "ACCIDENT_LABS_STATE": str(state)})
     assert done.stderr == ""
-    assert done.stdout.splitlines()[-1] == "JupyterLab runs already: http://127.0.0.1:8123/lab/tree/02_events/lab.ipynb?token=abc"
+    assert done.stdout.splitlines()[-1] == "JupyterLab runs already: http://127.0.0.1:8123/lab/tree/02_events/lab.ipynb?reset&token=abc"

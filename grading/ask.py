@@ -123,6 +123,8 @@ def check(number: str) -> Card:
     try:
         lab = manifest.lab(str(number).partition(".")[0], root())
         exercise = lab.exercise(str(number))
+        if missing := kernel.not_run(exercise, _ran(lab), kernel.saved_cells(kernel.notebook_file())):
+            raise CourseError(f"{exercise.id} {exercise.title}: nothing to check yet\n{missing[0]}")
         result = _result(lab, [exercise.id])
     except CourseError as error:
         return sentence(str(error))
@@ -151,9 +153,7 @@ def check_all(number: str | None = None) -> Card:
 
 
 def _result(lab: manifest.Lab, only: list[str]) -> Result:
-    ran = kernel.history()
-    if ran is None:
-        raise CourseError(f"check() is for notebooks; in a terminal use: make check N={lab.id}")
+    ran = _ran(lab)
     cells = [[f"In [{cell.number}]", cell.source] for cell in ran]
     answer = _checker(lab).ask({"only": only, "cells": cells, "seed": _seed()}, within_s=lab.check_s * 10)
     if "problem" in answer:
@@ -161,6 +161,13 @@ def _result(lab: manifest.Lab, only: list[str]) -> Result:
     result = from_dict(answer["result"])
     _keep(lab, result, ran)
     return result
+
+
+def _ran(lab: manifest.Lab) -> list[kernel.Ran]:
+    ran = kernel.history()
+    if ran is None:
+        raise CourseError(f"check() is for notebooks; in a terminal use: make check N={lab.id}")
+    return ran
 
 
 def _keep(lab: manifest.Lab, result: Result, ran: list[kernel.Ran]) -> None:

@@ -78,10 +78,7 @@ def odd_python() -> list[str]:
 def notices(exercise: Exercise, ran: list[Ran], path: Path | None, lab: Lab) -> list[str]:
     """What a student should know before believing a verdict on one exercise, with the button or command that mends it."""
     names, cells = set(exercise.names), saved_cells(path)
-    found = [*not_run(exercise, ran, cells)]
-    if found:
-        return found
-    return [*changed_since(names, ran, path, cells), *above_not_run(exercise, ran, cells)]
+    return not_run(exercise, ran, cells) or [*changed_since(names, ran, path, cells), *above_not_run(exercise, ran, cells)]
 
 
 def not_run(exercise: Exercise, ran: list[Ran], cells: list[dict]) -> list[str]:

@@ -72,7 +72,7 @@ event = next(accidents(seed=1))
 #
 # **The trap**: the event's id as key. It is new for each correction, so the reports of one accident scatter.
 #
-# Run the check first, and see it red. Then replace the line with `raise`, run your cell, and check again.
+# Run the next two cells, and see the check red. Then replace the line with `raise`, run your cell, and check again.
 
 
 # %% tags=["answer"]

@@ -146,7 +146,7 @@ def check_all(number: str | None = None) -> Card:
         result = _result(lab, [])
     except CourseError as error:
         return sentence(str(error))
-    told = [told for exercise in lab.exercises for told in _notices(lab, exercise) if exercise.level == "core"]
+    told = [told for exercise in lab.exercises for told in _notices(exercise, result) if exercise.level == "core"]
     if Work(lab.root).holds(Path.cwd()):
         told.append(f"Next: {progress.go_on(lab.root, as_saved=False)}.")
     return Card(reports.summary_card(result, _note(result, told)), reports.plain_text(result), result)
@@ -203,8 +203,11 @@ def root() -> Path:
     return next((folder for folder in Path.cwd().parents if (folder / "course.toml").exists()), manifest.ROOT)
 
 
-def _notices(lab: manifest.Lab, exercise: manifest.Exercise) -> list[str]:
-    return kernel.notices(exercise, kernel.history() or [], kernel.notebook_file(), lab)
+def _notices(exercise: manifest.Exercise, result: Result) -> list[str]:
+    """What to know of one exercise. That it is not saved matters once it is right."""
+    found = kernel.notices(exercise, kernel.history() or [], kernel.notebook_file())
+    right = all(check.outcome == "passed" for check in result.checks if check.exercise == exercise.id)
+    return [notice for notice in found if right or notice != kernel.NOT_SAVED]
 
 
 def _note(result: Result, told: Sequence[str]) -> str:
@@ -215,7 +218,7 @@ def _note(result: Result, told: Sequence[str]) -> str:
 def _card(lab: manifest.Lab, exercise: manifest.Exercise, result: Result) -> Card:
     from grading import reports
 
-    told = [*_notices(lab, exercise), *_stuck(exercise, result)]
+    told = [*_notices(exercise, result), *_stuck(exercise, result)]
     html = reports.card(list(result.checks), f"{exercise.id} {exercise.title}", _note(result, told))
     return Card(html, "\n".join([reports.plain_text(result), *told]), result)
 

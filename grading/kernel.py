@@ -11,7 +11,7 @@ from pathlib import Path
 
 from grading import manifest, merge
 from grading.cells import broken_names
-from grading.manifest import Exercise, Lab
+from grading.manifest import Exercise
 from grading.work import read_state
 
 
@@ -25,6 +25,7 @@ class Ran:
     at: float = 0.0
 
 
+NOT_SAVED = "Not saved yet: press Ctrl+S (on a Mac ⌘S). What is saved is what you hand in."
 _seen: dict[str, tuple[str, float]] = {}
 """Source of a cell that ran → its id in the notebook, when it last began. (IPython numbers cells at different moments in different versions.)"""
 
@@ -75,7 +76,7 @@ def odd_python() -> list[str]:
     return [f"This kernel is Python {version} of {sys.prefix}, not the course's own in {own}. Start JupyterLab with: make lab"]
 
 
-def notices(exercise: Exercise, ran: list[Ran], path: Path | None, lab: Lab) -> list[str]:
+def notices(exercise: Exercise, ran: list[Ran], path: Path | None) -> list[str]:
     """What a student should know before believing a verdict on one exercise, with the button or command that mends it."""
     names, cells = set(exercise.names), saved_cells(path)
     return not_run(exercise, ran, cells) or [*changed_since(names, ran, path, cells), *above_not_run(exercise, ran, cells)]
@@ -100,7 +101,7 @@ def changed_since(names: set[str], ran: list[Ran], path: Path | None, cells: lis
     name = sorted(differ)[0]
     if path.stat().st_mtime > last[name].at:
         return [f"The cell with {name} was changed after it ran. Checked was what ran: press Shift+Enter in it, then check again."]
-    return [f"Not saved yet: the file still has an older {name}. Press Ctrl+S (on a Mac ⌘S); what is saved is what you hand in."]
+    return [NOT_SAVED]
 
 
 def above_not_run(exercise: Exercise, ran: list[Ran], cells: list[dict]) -> list[str]:

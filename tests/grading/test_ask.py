@@ -122,7 +122,10 @@ def test_wrong_numbers_are_one_sentence(session):
 
 def test_the_checker_ends_with_the_kernel(lab):
     """Killed or not: its input closes, and it ends itself and its child."""
-    code = SESSION.format(folder=str(lab.notebook.parent), body="run('def twice(x): return 2')\nrun('check(\"90.1\")')\nprint('ready', flush=True)\nimport time\ntime.sleep(600)")
+    code = SESSION.format(
+        folder=str(lab.notebook.parent),
+        body="run('def twice(x): return 2')\nrun('check(\"90.1\")')\nprint('ready', flush=True)\nimport time\ntime.sleep(600)",
+    )
     kernel = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     while "ready" not in kernel.stdout.readline():
         pass

@@ -3,6 +3,8 @@
 altair and pandas are imported when a picture is drawn: a lab that only computes never waits for them.
 """
 
+import textwrap
+
 COLOURS = ("#0072B2", "#E69F00", "#009E73")
 """Okabe-Ito: told apart by everybody, in print as well."""
 
@@ -20,8 +22,10 @@ def compare(says: str, x: str, y: str, **series: dict):
 
     order = list(next(iter(series.values())))
     rows = [{x: str(value), y: heights.get(value, 0), "series": name} for name, heights in series.items() for value in order]
+    width = max(34 * len(order), 420)
+    title = alt.Title(textwrap.wrap(says, width // 7), anchor="start")  # a longer line would be cut off: 7 pixels a letter
     bars = (
-        alt.Chart(pd.DataFrame(rows), title=alt.Title(says, anchor="start"), width=max(34 * len(order), 420), height=200)
+        alt.Chart(pd.DataFrame(rows), title=title, width=width, height=200)
         .mark_bar()
         .encode(
             x=alt.X(f"{x}:N", sort=[str(value) for value in order], axis=alt.Axis(labelAngle=0)),

@@ -1,5 +1,7 @@
 """Pictures of the labs: static SVG with a text, and the numbers beside it."""
 
+import re
+
 import pytest
 
 from datasets import pictures
@@ -40,3 +42,12 @@ def test_an_event_gets_the_id_that_it_should_have():
     assert named(robbed) == event
     assert robbed["event_id"] == "x"
     assert named(event | {"revision": 2})["event_id"] != event["event_id"]
+
+
+def test_a_long_title_is_wrapped_not_cut(shown):
+    """What there is to be seen stands in it to the last word, in lines that fit the width."""
+    says = "By reference each partition gets a sixth of the records; by severity one partition gets most of them and three get nothing"
+    pictures.compare(says, x="partition", y="records", one={"0": 1, "1": 2})
+    lines = [line for line in re.findall(r">([^<>]+)</", shown[0][0]) if line in says and " " in line]
+    assert " ".join(lines) == says
+    assert max(map(len, lines)) <= 60

@@ -36,7 +36,7 @@ def next_hint(lab: Lab, exercise: Exercise) -> str:
     if shown == len(found):
         return "\n".join([f"{exercise.id}: you have seen all {len(found)} hints.", *(f"{n}. {step}" for n, step in enumerate(found, 1))])
     write_state(path, {**state, key: shown + 1})
-    return f"Hint {shown + 1} of {len(found)} for {exercise.id}: {found[shown]}"
+    return f"Hint {shown + 1} of {len(found)} for {exercise.id}\n{found[shown]}"
 
 
 def hint(number: str):

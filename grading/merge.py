@@ -6,9 +6,10 @@ defines, so it moves along when exercises change their numbers. What both sides 
 version takes the place, the student's is kept right below it, and a sentence says so.
 """
 
+import hashlib
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,20 +36,22 @@ class Unmergeable(Exception):
     """The student's notebook has a form that cells cannot be merged into."""
 
 
-def merge(own: dict, base: dict | None, new: dict) -> Merged:
+def merge(own: dict, base: dict | None, new: dict, handed_out: Container[str] = ()) -> Merged:
     """The new lab with the student's answers and cells.
 
     Args:
         own: the student's notebook (nbformat 4).
         base: the lab as handed out when the copy was made or last updated; None if nobody knows.
         new: the lab as handed out now.
+        handed_out: fingerprints of every cell that the course ever handed out: a cell with one of them was not changed by the student, even if
+            it is older than base (JupyterLab can write an old notebook over an updated one).
 
     Raises:
         Unmergeable: own is in another format.
     """
     if own.get("nbformat") != 4 or not isinstance(own.get("cells"), list) or not all(map(is_cell, own["cells"])):
         raise Unmergeable("it is not in notebook format 4; open it in JupyterLab and save it")
-    return _Merge(own, base, new).result()
+    return _Merge(own, base, new, handed_out).result()
 
 
 def is_cell(cell: object) -> bool:
@@ -59,6 +62,11 @@ def is_cell(cell: object) -> bool:
 def text(cell: dict) -> str:
     """A cell's source; files hold it as one text or as lines."""
     return cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
+
+
+def fingerprint(cell: dict) -> str:
+    """Of a cell's source."""
+    return hashlib.sha256(text(cell).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def role(cell: dict) -> str:
@@ -93,8 +101,8 @@ def asks(stub: dict) -> str:
 class _Merge:
     """One merge: finds which cell of the student's belongs to which of the course's, then lays them out in the course's order."""
 
-    def __init__(self, own: dict, base: dict | None, new: dict):
-        self.own, self.new = own, new
+    def __init__(self, own: dict, base: dict | None, new: dict, handed_out: Container[str]):
+        self.own, self.new, self.handed_out = own, new, handed_out
         self.base = {cell["id"]: cell for cell in (base or new)["cells"]}
         self.knows_base = base is not None
         self.fresh = {cell["id"]: cell for cell in new["cells"]}
@@ -172,7 +180,7 @@ class _Merge:
         kept = {**mine, "id": cell["id"], "metadata": {**mine.get("metadata", {}), "tags": cell["metadata"]["tags"]}}
         if text(mine) == text(cell) or before is None:
             return [(place, kept)]
-        if text(mine) == text(before):
+        if self._untouched(mine, before):
             self.changes.append(f"{label(cell)}: changed; you had not written it yet, so the new stub is there")
             return [(place, {**cell})]
         if asks(before) == asks(cell):
@@ -211,7 +219,7 @@ class _Merge:
         mine, before = self.own["cells"][place], self.base.get(cell["id"])
         if text(mine) == text(cell):
             return [(place, {**mine, "id": cell["id"], "cell_type": cell["cell_type"], "metadata": {**mine.get("metadata", {}), **cell["metadata"]}})]
-        if not self.knows_base or (before is not None and text(before) == text(mine)):
+        if not self.knows_base or self._untouched(mine, before):
             self.changes.append(f"{label(cell)}: changed")
             return [(place, {**cell})]
         if before is not None and text(before) == text(cell) and role(cell) not in COURSE_ALONE:
@@ -229,12 +237,16 @@ class _Merge:
             elif place not in self.places or self._given_up(place, cell):
                 laid[behind].append((place, cell if cell.get("id") not in self.fresh else {**cell, "id": ""}))  # a copy: the id is the course's
 
+    def _untouched(self, mine: dict, before: dict | None) -> bool:
+        """True if the student's cell is as the course handed it out, now or once."""
+        return (before is not None and text(before) == text(mine)) or fingerprint(mine) in self.handed_out
+
     def _given_up(self, place: int, cell: dict) -> bool:
         """True if a cell that is not in the new lab is kept, because the student made something of it."""
         before = self.base.get(self.places[place])
-        if before is not None and text(before) == text(cell):
+        if self._untouched(cell, before):
             if self.places[place] not in self.fresh:
-                self.changes.append(f"{label(before)}: removed")
+                self.changes.append(f"{label(cell)}: removed")
             return False
         self.conflicts.append(f"{label(cell)}: the course has no such cell any more; yours is kept as a cell of your own")
         return True

@@ -309,12 +309,17 @@ def _sign(exercise: ExerciseResult) -> str:
 
 
 def _frame(colour: str, head: str, body: str, note: str) -> str:
-    foot = f'<div style="margin-top:8px;opacity:0.85;white-space:pre-wrap;overflow-wrap:anywhere">{_escaped(note)}</div>' if note else ""
+    foot = f'<div style="margin-top:8px;opacity:0.85;white-space:pre-wrap;overflow-wrap:anywhere">{_coded(note)}</div>' if note else ""
     return (
         f'<div role="group" aria-label="{head}" style="border:1px solid rgba(128,128,128,0.45);border-left:6px solid {colour};border-radius:4px;'
         'padding:10px 14px;margin:4px 0;max-width:60em;color:inherit;line-height:1.45;overflow-wrap:anywhere">'
         f'<div style="font-weight:600;margin-bottom:6px">{head}</div>{body}{foot}</div>'
     )
+
+
+def _coded(text: str) -> str:
+    """Escaped, and what stands between backticks set like code."""
+    return re.sub(r"`([^`\n]+)`", r'<code style="font-family:monospace">\1</code>', _escaped(text))
 
 
 def _row(check: CheckResult) -> str:

@@ -74,7 +74,7 @@ def start(lab: manifest.Lab) -> tuple[Path, bool]:
         if path.exists():
             return path, False
         given = _bytes(lab.notebook)
-        write(work.base(lab), given)
+        _know(work, lab, given)
         write(path, given)
     return path, True
 
@@ -94,7 +94,7 @@ def update(lab: manifest.Lab) -> merge.Merged | None:
         before, fresh = _bytes(path), _bytes(lab.notebook)
         own = _notebook(path, before)
         try:
-            merged = merge.merge(own, _notebook(base, _bytes(base)) if base.exists() else None, json.loads(fresh))
+            merged = merge.merge(own, _notebook(base, _bytes(base)) if base.exists() else None, json.loads(fresh), _known(base))
         except merge.Unmergeable as error:
             raise WorkError(f"{path} was left as it is: {error}") from None
         changed = merged.notebook != own
@@ -102,8 +102,20 @@ def update(lab: manifest.Lab) -> merge.Merged | None:
             merged.backup = back_up(path)
             write(path, as_bytes(merged.notebook))
         if not base.exists() or _bytes(base) != fresh:
-            write(base, fresh)
+            _know(work, lab, fresh)
     return merged if changed else None
+
+
+def _know(work: Work, lab: manifest.Lab, given: bytes) -> None:
+    """Keep what a copy was made from or merged with, and that each of its cells was handed out."""
+    base = work.base(lab)
+    write_state(base.with_name("handed_out.json"), dict.fromkeys([*_known(base), *map(merge.fingerprint, json.loads(given)["cells"])], lab.version))
+    write(base, given)
+
+
+def _known(base: Path) -> dict[str, str]:
+    """Fingerprints of the cells that were handed out."""
+    return read_state(base.with_name("handed_out.json"))
 
 
 def reset(lab: manifest.Lab, exercise: manifest.Exercise) -> tuple[Path, list[str]]:

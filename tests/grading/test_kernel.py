@@ -130,7 +130,7 @@ def test_the_third_equal_failure_offers_a_hint(session):
     print(__import__('json').dumps(said))
     """)
     assert said[:7] == [False, False, True, False, False, False, True]
-    assert said[7:9] == ["Hint 1 of 3 for 90.1: What is it?", "Hint 2 of 3 for 90.1: Look there."]
+    assert said[7:9] == ["Hint 1 of 3 for 90.1\nWhat is it?", "Hint 2 of 3 for 90.1\nLook there."]
     assert said[9] == "lab 90 has no exercise '90.8'; it has 90.1, 90.2"
 
 

@@ -251,21 +251,32 @@ class _Merge:
         self.conflicts.append(f"{label(cell)}: the course has no such cell any more; yours is kept as a cell of your own")
         return True
 
-    def _in_effect(self, pairs: list[tuple[int | None, dict]]) -> list[dict]:
-        """The same cells, own ones moved where needed, so that of each answer the same definition counts as before."""
+    def _in_effect(self, pairs: list[tuple[int | None, dict]], tries: int = 30) -> list[dict]:
+        """The same cells, moved where needed, so that of each answer the same definition counts as before."""
         for name in sorted(self.answers):
-            counts = max((place for place, cell in enumerate(self.own["cells"]) if name in defined(cell)), default=None)
             last = max((n for n, (_, cell) in enumerate(pairs) if name in defined(cell)), default=None)
-            if counts is None or last is None or pairs[last][0] == counts:
+            if (counts := self._counts(name)) is None or last is None or pairs[last][0] == counts:
                 continue
+            if not tries:
+                return self._at_the_end(pairs)
             at = next(n for n, (place, _) in enumerate(pairs) if place == counts)
             if counts in self.answer_at and pairs[last][0] not in self.answer_at:
                 pairs.insert(at, pairs.pop(last))  # the course's cells keep their places where they can
             else:
                 pairs.insert(last, pairs.pop(at))
-            self.changes.append(f"a cell of your own that defines {name}, too, was moved, so that the same definition counts as before")
-            return self._in_effect(pairs)
+            self.changes.append(f"{name} is defined in more than one cell; one of them was moved, so that the same definition counts as before")
+            return self._in_effect(pairs, tries - 1)
         return [cell for _, cell in pairs]
+
+    def _counts(self, name: str) -> int | None:
+        """Position of the student's cell whose definition of a name counts."""
+        return max((place for place, cell in enumerate(self.own["cells"]) if name in defined(cell)), default=None)
+
+    def _at_the_end(self, pairs: list[tuple[int | None, dict]]) -> list[dict]:
+        """Cells that define each other's names in a ring: those that count go to the end, in the student's order."""
+        counting = sorted({place for name in self.answers if (place := self._counts(name)) is not None})
+        moved = {place: cell for place, cell in pairs if place in counting}
+        return [cell for place, cell in pairs if place not in moved] + [moved[place] for place in counting if place in moved]
 
     def _say_order(self) -> None:
         order = [name for _, name in sorted(self.places.items()) if name in self.fresh]

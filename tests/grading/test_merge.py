@@ -235,6 +235,19 @@ def test_whatever_was_done_to_the_cells_the_same_answers_count(lab, course, own,
     assert again.notebook == merged.notebook
 
 
+def test_cells_that_define_each_other_s_names_in_a_ring(lab, own, handed_out):
+    """No order of the course's cells keeps what counts: then those that count stand at the end."""
+    answers = {cell["id"]: cell for cell in own["cells"] if cell["id"] in MINE}
+    answers["90-1-answer"]["source"] = "def twice(x):\n    return 1"
+    answers["90-2-answer"]["source"] = "def words(x):\n    return 2\n\n\nclass Counter:\n    pass"
+    both = own_cell("both", "def twice(x):\n    return 3\n\n\ndef words(x):\n    return 4")
+    rest = [cell for cell in own["cells"] if cell["id"] not in MINE]
+    own["cells"] = [*rest, answers["90-2-answer"], both, answers["90-1-answer"]]
+    merged = merge(own, handed_out, newer(lab, TEXT))
+    assert counting(merged.notebook) == counting(own)
+    assert counting(own)["twice"] == "def twice(x):\n    return 1"
+
+
 def test_without_a_base_answers_are_kept_all_the_same(lab, own):
     """Nobody knows what the copy was made from: the course's cells are replaced, answers and own cells stay."""
     fresh = newer(lab, TEXT, GIVEN)

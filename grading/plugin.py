@@ -112,6 +112,11 @@ class Checks:
             self.stopped, item.session.shouldstop = call.excinfo.value, "asked to end"
         return (yield)
 
+    def pytest_internalerror(self, excinfo) -> None:
+        """Asked to end between two checks."""
+        if isinstance(excinfo.value, Stopped):
+            self.stopped = excinfo.value
+
     def pytest_runtest_protocol(self, item, nextitem) -> bool:
         """Run one item, again if that is fair, and keep its result."""
         result = self._until_settled(item, nextitem)

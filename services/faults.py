@@ -1,5 +1,7 @@
 """Faults on purpose, for drills and tests: stop, kill, pause, resume and start a service of this checkout."""
 
+import contextlib
+
 import psutil
 
 from services import local, processes
@@ -19,7 +21,9 @@ def kill(name: str) -> None:
     """End a service at once (SIGKILL), as a crash does: nothing is flushed, nobody is told."""
     process = _running(name)
     process.kill()
-    process.wait(10)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.resume()  # some kernels hold the signal back as long as the process is paused
+    processes.ended(process, 10)
 
 
 def stop(name: str) -> None:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import filelock
@@ -135,12 +135,23 @@ def end(process: psutil.Process, patience_s: float = 30) -> None:
     try:
         process.resume()  # a stopped process would never hear the request
         process.terminate()
-        process.wait(patience_s)
-    except psutil.TimeoutExpired:
-        process.kill()
-        process.wait(10)
+        if not ended(process, patience_s):
+            process.kill()
+            ended(process, 10)
     except psutil.NoSuchProcess:
         pass
+
+
+def ended(process: psutil.Process, within_s: float) -> bool:
+    """True once it has ended. One that was started by another living process stays as a zombie until that one fetches it: it has ended, too."""
+    deadline = time.monotonic() + within_s
+    while alive(process):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    with suppress(psutil.Error):
+        process.wait(0)  # ours to fetch
+    return True
 
 
 def wait_until(probe: Callable[[], object], within_s: float, what: str, process: psutil.Process | None = None, log: Path | None = None):

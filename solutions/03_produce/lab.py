@@ -445,7 +445,7 @@ check_all()
 # %% [markdown]
 # ## Drill: the broker dies with 5,000 records under way (10 minutes)
 #
-# A `SIGKILL` ends the broker while you send: nothing is flushed, nobody is told. After 1,000 of 6,000 events it dies; the other 5,000 pile up in your producer; then it is started again. The whole takes some ten seconds.
+# After 1,000 of 6,000 events the broker hangs. 500 events later it is killed (`SIGKILL`: nothing is flushed, nobody is told). The others pile up in your producer, until it is started again. The whole takes some ten seconds.
 
 # %% tags=["drill", "nbval-check-output"]
 stream = list(islice(accidents(seed=3, days=1_500), 6_000))
@@ -454,10 +454,13 @@ len(stream)
 
 # %% tags=["drill"]
 def broker_dies_under_way(topic: str, held: dict) -> Iterable[dict]:
-    """The stream. After 1,000 events: note what the broker holds, kill it; at the end, start it."""
+    """The stream; the broker hangs after 1,000 events, is killed after 1,500, starts at the end."""
     for number, event in enumerate(stream):
         if number == 1_000:
             held.update(sizes(topic))
+            services.faults.pause("kafka")
+        if number == 1_500:
+            time.sleep(0.5)  # time enough for the producer to hand everything to the network
             services.faults.kill("kafka")
         yield event
     services.faults.start("kafka")

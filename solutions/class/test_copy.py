@@ -3,7 +3,9 @@
 import json
 import shutil
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from datasets.events import first_reports, live_records
 from grading import hints, manifest, merge, run, work
@@ -39,6 +41,26 @@ def test_an_empty_lab_has_a_red_check_for_each_exercise(lab, stack):
 
 
 @pytest.mark.parametrize("lab", manifest.labs(), ids=lambda lab: lab.id)
+@pytest.mark.parametrize("lab", manifest.labs(), ids=lambda lab: lab.id)
+def test_a_notebook_runs_up_to_its_first_answer(lab, stack):
+    """In a kernel: the services start behind its first cell, imports and given code are there, and a check can be asked for."""
+    made = nbformat.reads(lab.notebook.read_text(), as_version=4)
+    first = next(
+        n for n, cell in enumerate(made.cells) if "answer" in cell.metadata.get("tags", ())
+    )
+    made.cells = [
+        *made.cells[: first + 1],
+        nbformat.v4.new_code_cell(f'check("{lab.exercises[0].id}")'),
+    ]
+    NotebookClient(
+        made,
+        timeout=120,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(lab.notebook.parent)}},
+    ).execute()
+    assert "not written yet" in made.cells[-1].outputs[0].data["text/html"]
+
+
 def test_every_exercise_has_three_hints(lab):
     """A question, a pointer, nearly the answer."""
     assert {name: len(steps) for name, steps in hints.hints_of(lab).items()} == {

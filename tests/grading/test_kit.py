@@ -80,12 +80,14 @@ def test_producers_consumers_and_admins_are_real(student, run):
     admin = student.kit.admin(run.kafka_bootstrap)
     producer = student.kit.producer(run.kafka_bootstrap)
     assert 0 in student.send(producer, run.topic, ["a", "b"])
+    placed = student.kit.send(producer, run.topic, [(b"k", b"c"), (b"k", None)])
+    assert (placed[0][0], placed[0][1] + 1) == tuple(placed[1])
     student.kit.close(producer)
     raw = KafkaConsumer(run.topic, bootstrap_servers=run.kafka_bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=10_000)
-    assert sorted(next(raw).value for _ in range(2)) == [b"a", b"b"]
+    assert sorted(next(raw).value or b"" for _ in range(4)) == [b"", b"a", b"b", b"c"]
     raw.close()
     consumer = student.kit.consumer(run.kafka_bootstrap, run.topic, auto_offset_reset="earliest", consumer_timeout_ms=10_000)
-    assert sorted(student.read(consumer, 2)) == [b"a", b"b"]
+    assert sorted(value or b"" for value in student.read(consumer, 4)) == [b"", b"a", b"b", b"c"]
     assert student.partitions(admin, run.topic) == 2
 
 

@@ -70,6 +70,23 @@ def test_a_paused_process_can_be_ended(sleeper):
     assert not processes.alive(sleeper)
 
 
+def test_a_process_of_another_living_parent_has_ended_when_it_is_a_zombie():
+    """Started by one notebook, killed by another one's drill: nobody waits until the first one fetches it."""
+    code = "import sys, time; from services import processes; p = processes.start('orphan', [sys.executable, '-c', 'import time; time.sleep(600)']); print(p.pid, flush=True); time.sleep(600)"
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        child = psutil.Process(int(parent.stdout.readline()))
+        child.kill()
+        assert processes.ended(child, 5)
+        processes.end(child, patience_s=5)
+        assert psutil.pid_exists(child.pid)
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
+        processes.pid_file("orphan").unlink(missing_ok=True)
+
+
 def test_a_second_holder_of_a_lock_gets_a_sentence():
     """The message names the lock file and what to do."""
     with (

@@ -8,9 +8,8 @@ import typer
 
 from grading import hints, jupyter, manifest, reports, run, submit, terminal, watch, work
 from grading import progress as done
-from grading.plugin import CheckBroken
 from grading.results import Result
-from services.errors import CourseError, one_sentence
+from services.errors import CourseError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=__doc__, pretty_exceptions_enable=False)
 Number = Annotated[str, typer.Option("--lab", help="the lab's number, 02")]
@@ -150,8 +149,4 @@ def hand_in(number: Number, notebook: File = None) -> None:
 
 
 if __name__ == "__main__":
-    with one_sentence():
-        try:
-            app(standalone_mode=True)
-        except CheckBroken as error:
-            raise CourseError(str(error)) from None
+    terminal.main(app)

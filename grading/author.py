@@ -6,8 +6,6 @@ from typing import Annotated
 import typer
 
 from grading import box, manifest, reports, run, terminal
-from grading.plugin import CheckBroken
-from services.errors import CourseError, one_sentence
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=__doc__, pretty_exceptions_enable=False)
 
@@ -79,8 +77,4 @@ def handout(
 
 
 if __name__ == "__main__":
-    with one_sentence():
-        try:
-            app(standalone_mode=True)
-        except CheckBroken as error:
-            raise CourseError(str(error)) from None
+    terminal.main(app)

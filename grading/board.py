@@ -1,7 +1,7 @@
 """begin(): the first cell of a notebook. Starts what the lab needs in the background, and shows how far it is."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from grading import kernel, manifest
 from services.errors import CourseError
@@ -19,9 +19,7 @@ def begin() -> None:
 
     ask.warm_up()
     lab = ask.lab_here()
-    board = Board(f"Lab {lab.id} · {lab.title}" if lab else "This notebook lies in no folder of a lab")
-    for sentence in kernel.odd_python():
-        board.say(sentence)
+    board = Board(f"Lab {lab.id} · {lab.title}" if lab else "This notebook lies in no folder of a lab", kernel.odd_python())
     if lab is None or not lab.services:
         board.end("no services needed" if lab else "nothing was started")
         return
@@ -46,18 +44,19 @@ def _start(lab: manifest.Lab, board: "Board") -> None:
 class Board:
     """Lines in a cell's output that change while other cells run; in a terminal, printed lines."""
 
-    def __init__(self, title: str):
-        self._lines, self._show = [title], _shower()
+    def __init__(self, title: str, remarks: Sequence[str] = ()):
+        self._head, self._show = [title, *remarks], _shower()
+        self._lines = self._head
         self._show(self._lines)
 
     def say(self, line: str) -> None:
         """One more line."""
-        self._lines.append(line)
+        self._lines = [*self._lines, line]
         self._show(self._lines)
 
     def end(self, line: str) -> None:
         """The last word: the steps before it are not needed any more."""
-        self._lines = [self._lines[0], line]
+        self._lines = [*self._head, line]
         self._show(self._lines)
 
 

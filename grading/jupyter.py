@@ -34,7 +34,8 @@ def serve(root: Path, lab: manifest.Lab | None, browser: bool, say: Say) -> None
     if known := running():
         say(f"JupyterLab runs already: {_address(known, lab)}")
         return
-    known = {"port": processes.choose_port("jupyterlab", None, PORT, set()), "token": secrets.token_urlsafe(24), **_me()}
+    port = PORT if processes.port_free(PORT) else processes.choose_port("jupyterlab", None, None, set())
+    known = {"port": port, "token": secrets.token_urlsafe(24), **_me()}
     work.write_state(_noted(), known)
     _noted().chmod(0o600)
     say(f"JupyterLab: {_address(known, lab)}\nCtrl-C ends it; the services run on (make down stops them)")

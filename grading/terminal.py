@@ -2,8 +2,11 @@
 
 import sys
 
+import typer
+
 from grading import manifest
-from services.errors import CourseError
+from grading.plugin import CheckBroken
+from services.errors import CourseError, one_sentence
 
 
 class NotGreen(CourseError):
@@ -55,3 +58,12 @@ def end(result) -> None:
         raise CourseError(result.problem)
     if not result.complete:
         raise NotGreen("a service was down, so the result is not complete; start the services (make up), then run this again")
+
+
+def main(app: typer.Typer) -> None:
+    """Run a command line: what a person can mend is one sentence and a non-zero exit."""
+    with one_sentence():
+        try:
+            app(standalone_mode=True)
+        except CheckBroken as error:
+            raise CourseError(str(error)) from None

@@ -82,6 +82,16 @@ def test_a_failure_is_the_last_line(lab, monkeypatch, capsys, error, last):
     assert capsys.readouterr().out.splitlines() == ["Lab 90", "starting kafka", last]
 
 
+def test_what_is_odd_stays_while_the_steps_go(lab, monkeypatch):
+    """Another Python is said until the end."""
+    seen = []
+    monkeypatch.setattr(board, "_shower", lambda: seen.append)
+    shown = board.Board("Lab 90", ["This kernel is another Python."])
+    shown.say("starting kafka")
+    shown.end("kafka ready")
+    assert seen[-2:] == [["Lab 90", "This kernel is another Python.", "starting kafka"], ["Lab 90", "This kernel is another Python.", "kafka ready"]]
+
+
 def test_jupyterlab_is_shown_not_started_twice(tmp_path):
     """A second `make lab` says where the first one runs; loopback, a token, the lab's own address."""
     import psutil

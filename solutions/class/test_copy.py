@@ -41,7 +41,6 @@ def test_an_empty_lab_has_a_red_check_for_each_exercise(lab, stack):
 
 
 @pytest.mark.parametrize("lab", manifest.labs(), ids=lambda lab: lab.id)
-@pytest.mark.parametrize("lab", manifest.labs(), ids=lambda lab: lab.id)
 def test_a_notebook_runs_up_to_its_first_answer(lab, stack):
     """In a kernel: the services start behind its first cell, imports and given code are there, and a check can be asked for."""
     made = nbformat.reads(lab.notebook.read_text(), as_version=4)
@@ -61,6 +60,7 @@ def test_a_notebook_runs_up_to_its_first_answer(lab, stack):
     assert "not written yet" in made.cells[-1].outputs[0].data["text/html"]
 
 
+@pytest.mark.parametrize("lab", manifest.labs(), ids=lambda lab: lab.id)
 def test_every_exercise_has_three_hints(lab):
     """A question, a pointer, nearly the answer."""
     assert {name: len(steps) for name, steps in hints.hints_of(lab).items()} == {

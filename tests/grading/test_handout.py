@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import jupytext
@@ -30,11 +31,12 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+|[^\w\s]", text)
 
 
-def runs(text: str, length: int = RUN) -> set[tuple[str, ...]]:
+@cache
+def runs(text: str, length: int = RUN) -> frozenset[tuple[str, ...]]:
     """Every run of so many words; of a shorter text the whole of it."""
     found = words(text)
     length = min(length, len(found))
-    return {tuple(found[n : n + length]) for n in range(len(found) - length + 1)} if length >= 8 else set()
+    return frozenset(tuple(found[n : n + length]) for n in range(len(found) - length + 1)) if length >= 8 else frozenset()
 
 
 def code_of(name: str, data: bytes) -> str:
@@ -62,6 +64,7 @@ def body(source: str, node) -> str:
     return "\n".join(ast.get_source_segment(source, statement) for statement in statements)
 
 
+@cache
 def secrets() -> dict[str, tuple[str, str]]:
     """Name → (the secret, what of it students have anyway: given code below a mutant, helpers that visible checks have too)."""
     found = {name: (text, "") for name, text in answers().items()}

@@ -45,7 +45,7 @@ def check(number: Number, notebook: File = None, exercise: One = None) -> None:
     reports.terminal(result)
     if hidden := result.possible - sum(found.points for found in result.checks):
         print(f"the other {reports.number(hidden)} points are in hidden checks, which only your instructor runs")
-    _keep(chosen, path, result)
+    done.note_saved(chosen, result, path)
     terminal.end(result)
     if not all(found.passed for found in result.exercises if found.level == "core"):
         raise terminal.NotGreen("not all checks of the core exercises passed")
@@ -57,18 +57,11 @@ def _copy(chosen: manifest.Lab) -> Path:
     return own if own.exists() else chosen.notebook
 
 
-def _keep(chosen: manifest.Lab, path: Path, result: Result) -> None:
-    if not result.problem and work.Work(chosen.root).holds(path):
-        done.note(chosen, result, done.saved_answers(path, chosen))
-
-
 @app.command("watch")
 def watching(number: Number, notebook: File = None, exercise: One = None) -> None:
     """Check again each time the notebook is saved, until Ctrl-C."""
     chosen = terminal.lab_of(number)
-    path = notebook or work.Work(chosen.root).notebook(chosen)
-    if not path.is_file():
-        raise work.WorkError(f"there is no notebook {path}; make your copy with: make start N={chosen.id}")
+    path = work.own_notebook(chosen, notebook)
     print(f"watching {path}; save it to check again, Ctrl-C ends", flush=True)
     watch.watch(chosen, path, _show, terminal.only(chosen, exercise))
 
@@ -138,7 +131,7 @@ def reset(exercise: This) -> None:
 def hand_in(number: Number, notebook: File = None) -> None:
     """Run the visible checks in a fresh process on what is saved, and pack it to be handed in; it never refuses."""
     chosen = terminal.lab_of(number)
-    target, result, odd = submit.submit(chosen, notebook or work.Work(chosen.root).notebook(chosen), terminal.progress)
+    target, result, odd = submit.submit(chosen, work.own_notebook(chosen, notebook), terminal.progress)
     terminal.line_end()
     reports.terminal(result)
     for sentence in odd:

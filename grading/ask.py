@@ -19,7 +19,7 @@ from pathlib import Path
 from grading import kernel, manifest
 from grading.cells import broken_names
 from grading.results import Result, from_dict
-from grading.work import Work
+from grading.work import Work, saved_cells
 from services.errors import CourseError
 
 STUCK = 3
@@ -123,12 +123,12 @@ def check(number: str) -> Card:
     try:
         lab = manifest.lab(str(number).partition(".")[0], root())
         exercise = lab.exercise(str(number))
-        if missing := kernel.not_run(exercise, _ran(lab), kernel.saved_cells(kernel.notebook_file())):
+        if missing := kernel.not_run(exercise, _ran(lab), saved_cells(kernel.notebook_file())):
             raise CourseError(f"{exercise.id} {exercise.title}: nothing to check yet\n{missing[0]}")
         result = _result(lab, [exercise.id])
     except CourseError as error:
         return sentence(str(error))
-    return _card(lab, exercise, result)
+    return _card(exercise, result)
 
 
 def check_all(number: str | None = None) -> Card:
@@ -215,7 +215,7 @@ def _note(result: Result, told: Sequence[str]) -> str:
     return "\n".join([*kernel.odd_python(), *dict.fromkeys(told), *result.notes][:4])
 
 
-def _card(lab: manifest.Lab, exercise: manifest.Exercise, result: Result) -> Card:
+def _card(exercise: manifest.Exercise, result: Result) -> Card:
     from grading import reports
 
     told = [*_notices(exercise, result), *_stuck(exercise, result)]

@@ -92,7 +92,7 @@ def _check_answers(lab: Lab, cells: list[dict]) -> None:
 
 def answer_ids(lab: Lab) -> dict[str, Exercise]:
     """The ids of the answer cells, in order, each with its exercise."""
-    return {f"{exercise.id.replace('.', '-')}-answer": exercise for exercise in lab.exercises}
+    return {exercise.cell("answer"): exercise for exercise in lab.exercises}
 
 
 def _check_answer(lab: Lab, exercise: Exercise, source: str) -> None:

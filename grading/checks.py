@@ -3,6 +3,7 @@
 In a check the left side of a comparison is what the student's code gave, the right side what was wanted.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,6 +63,12 @@ def eventually(probe: Callable[[], object], within_s: float, wanted: object = Tr
         time.sleep(0.05)
 
 
+def true_at(count: int) -> Callable[[], bool]:
+    """A callback that says False until it is asked for the count-th time."""
+    asked = itertools.count(1)
+    return lambda: next(asked) >= count
+
+
 def short(value: object, width: int = WIDTH) -> str:
     """A value as people read it, on one line, capped."""
     if isinstance(value, dict | list | tuple | set | frozenset) and len(value) > 200:
@@ -117,4 +124,4 @@ def _first_odd(got: list, wanted: list) -> str:
     return f"; the first one {'too many' if len(got) > len(wanted) else 'missing'} is item {min(len(got), len(wanted)) + 1}"
 
 
-__all__ = ["Mismatch", "Trouble", "difference", "eventually", "raises", "short"]
+__all__ = ["Mismatch", "Trouble", "difference", "eventually", "raises", "short", "true_at"]

@@ -5,6 +5,7 @@ oracle, no author's tool, no later lab's part is in it because somebody forgot t
 """
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -120,8 +121,6 @@ def _code(source: bytes) -> str:
     text = source.decode()
     if not text.lstrip().startswith("{"):
         return text
-    import json
-
     return "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from grading import manifest, merge
 from grading.cells import broken_names
 from grading.manifest import Exercise
-from grading.work import read_state
+from grading.work import saved_cells
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,6 @@ def notebook_file() -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-def saved_cells(path: Path | None) -> list[dict]:
-    """The cells of a notebook's file; none if it cannot be read."""
-    cells = read_state(path).get("cells") if path else None
-    return [cell for cell in cells if merge.is_cell(cell)] if isinstance(cells, list) else []
-
-
 def odd_python() -> list[str]:
     """A sentence if this kernel is not the course's own Python."""
     own = manifest.ROOT / ".venv"
@@ -106,7 +100,7 @@ def changed_since(names: set[str], ran: list[Ran], path: Path | None, cells: lis
 
 def above_not_run(exercise: Exercise, ran: list[Ran], cells: list[dict]) -> list[str]:
     """A sentence if course cells above the check, which the student's own cells may need, did not run in this kernel."""
-    check = next((n for n, cell in enumerate(cells) if cell.get("id", "").startswith(f"{exercise.id.replace('.', '-')}-check")), 0)
+    check = next((n for n, cell in enumerate(cells) if cell.get("id", "").startswith(exercise.cell("check"))), 0)
     sources, ids = {cell.source.strip() for cell in ran}, {cell.id for cell in ran}
     left = [
         cell

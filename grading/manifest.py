@@ -33,6 +33,10 @@ class Exercise:
     minutes: int
     level: str
 
+    def cell(self, role: str) -> str:
+        """How the id of one of its cells in the notebook begins: "02-3-answer"."""
+        return f"{self.id.replace('.', '-')}-{role}"
+
 
 @dataclass(frozen=True)
 class Lab:

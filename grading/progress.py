@@ -11,7 +11,7 @@ from rich.table import Table
 from grading import manifest, merge
 from grading.manifest import Exercise, Lab
 from grading.results import Result
-from grading.work import Work, read_state, write_state
+from grading.work import Work, read_state, saved_cells, write_state
 from services.errors import CourseError
 
 
@@ -39,6 +39,12 @@ def note(lab: Lab, result: Result, answers: dict[str, str]) -> None:
     write_state(path, state)
 
 
+def note_saved(lab: Lab, result: Result, path: Path) -> None:
+    """Keep what was found of a saved notebook, if that is a student's own copy and could be checked."""
+    if not result.problem and Work(lab.root).holds(path):
+        note(lab, result, saved_answers(path, lab))
+
+
 def fingerprint(exercise: Exercise, answers: dict[str, str]) -> str:
     """Of the cells that define the exercise's names."""
     told = "\0".join(answers.get(name, "").strip() for name in exercise.names)
@@ -60,9 +66,7 @@ def _state(exercise: Exercise, known: object, saved: dict[str, str]) -> str:
 
 def saved_answers(path: Path, lab: Lab) -> dict[str, str]:
     """Name → source of the last cell that defines it, in the saved notebook; {} if it cannot be read."""
-    found = read_state(path).get("cells")
-    cells = [cell for cell in found if merge.is_cell(cell)] if isinstance(found, list) else []
-    return merge.last_definitions(cells, set(lab.names))
+    return merge.last_definitions(saved_cells(path), set(lab.names))
 
 
 def go_on(root: Path, as_saved: bool = True) -> str:
@@ -70,10 +74,9 @@ def go_on(root: Path, as_saved: bool = True) -> str:
     if (found := _next(root, as_saved)) is not None:
         why = " (it was changed since it passed)" if found.state == "changed" else ""
         return f"continue at {found.exercise.id} {found.exercise.title}{why}"
-    later = next((lab for lab in manifest.labs(root) if lab not in Work(root).started()), None)
-    if later is None:
+    if not (later := _not_started(root)):
         return "all labs are done"
-    return f"continue with lab {later.id} {later.title}: make start N={later.id}"
+    return f"continue with lab {later[0].id} {later[0].title}: make start N={later[0].id}"
 
 
 def _next(root: Path, as_saved: bool = True) -> Standing | None:
@@ -87,8 +90,12 @@ def lab_to_open(root: Path) -> Lab:
     """The lab to go on with: where the next exercise is, else the first one that was not started, else the last one."""
     if (found := _next(root)) is not None:
         return manifest.lab(found.exercise.id.partition(".")[0], root)
-    later = [lab for lab in manifest.labs(root) if lab not in Work(root).started()]
-    return (later or manifest.labs(root)[-1:])[0]
+    return (_not_started(root) or manifest.labs(root)[-1:])[0]
+
+
+def _not_started(root: Path) -> list[Lab]:
+    started = Work(root).started()
+    return [lab for lab in manifest.labs(root) if lab not in started]
 
 
 SIGNS = {"passed": "✓ passed", "changed": "○ changed since it passed", "open": "✗ not yet right, or not checked", "not written": "○ not written yet"}

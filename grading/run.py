@@ -49,6 +49,13 @@ def student_for(lab: Lab, source: Source, boxed: bool = False) -> Student:
     return Student(source, limits, boxed, _ports(lab) if boxed else {})
 
 
+def student_of(lab: Lab, submission: notebook.Submission, boxed: bool = False) -> tuple[Student, list[str]]:
+    """A student with the code of a notebook that was handed in, and what is odd about it, a sentence each."""
+    trusted = trusted_cells(lab)
+    cells, notes = notebook.answers_of(submission, trusted, lab.names)
+    return student_for(lab, source_of(lab, trusted, [(cell.label, cell.source) for cell in cells]), boxed), notes
+
+
 def _ports(lab: Lab) -> dict[str, int]:
     if not lab.services:
         return {}
@@ -166,10 +173,8 @@ def grade(
         submission = notebook.read_submission(path)
     except notebook.NotebookError as error:
         return result_of(lab, Path(path).name, seed, [], only, problem=str(error))
-    trusted = trusted_cells(lab)
-    cells, notes = notebook.answers_of(submission, trusted, lab.names)
     start_services(lab)
-    student = student_for(lab, source_of(lab, trusted, [(cell.label, cell.source) for cell in cells]), boxed)
+    student, notes = student_of(lab, submission, boxed)
     try:
         loaded = student.load()
         checks = run_checks(lab, student, seed, hidden, only, on_result=on_result)

@@ -12,7 +12,7 @@ from pathlib import Path
 from grading import manifest, progress, run
 from grading.notebook import PACKED_ABOUT, PACKED_NOTEBOOK
 from grading.results import Result, to_dict
-from grading.work import Work, WorkError, newer_checkpoint, write
+from grading.work import Work, newer_checkpoint, write
 
 
 def submit(lab: manifest.Lab, notebook: Path, on_result: Callable = lambda result, total: None) -> tuple[Path, Result, list[str]]:
@@ -22,14 +22,11 @@ def submit(lab: manifest.Lab, notebook: Path, on_result: Callable = lambda resul
         The zip, what the visible checks found, and what is odd, a sentence each.
 
     Raises:
-        WorkError: the notebook is not there, or the zip cannot be written.
+        WorkError: the zip cannot be written.
     """
-    if not notebook.is_file():
-        raise WorkError(f"there is no notebook {notebook}; make your copy with: make start N={lab.id}")
     data = notebook.read_bytes()
     result = run.grade(lab, notebook, seed=run.check_seed(), hidden=False, on_result=on_result)
-    if not result.problem and Work(lab.root).holds(notebook):
-        progress.note(lab, result, progress.saved_answers(notebook, lab))
+    progress.note_saved(lab, result, notebook)
     at = datetime.now(timezone.utc)
     target = Work(lab.root).folder / "submissions" / f"{lab.folder}-{at:%Y%m%d-%H%M%S}.zip"
     write(target, _packed(data, _about(lab, data, result, at)))

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import random
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -21,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from grading import build, manifest, run
+from grading import build, hints, manifest, run
 from grading.build import BuildError
 from grading.manifest import Lab
 from grading.plugin import CheckBroken
@@ -126,10 +125,9 @@ def gate_manifest(lab: Lab) -> list[str]:
 
 def _hints(lab: Lab) -> list[str]:
     text = (lab.source.parent / "hints.md").read_text(encoding="utf-8")
-    parts = dict(zip(re.findall(r"^## (\d\d\.\d+)", text, re.MULTILINE), re.split(r"^## \d\d\.\d+.*$", text, flags=re.MULTILINE)[1:], strict=True))
+    parts = hints.steps(text)
     said = [f"hints.md has no hints for {exercise.id}" for exercise in lab.exercises if exercise.id not in parts]
-    for exercise_id, part in parts.items():
-        steps = re.split(r"^\d\. ", part, flags=re.MULTILINE)[1:]
+    for exercise_id, steps in parts.items():
         if len(steps) != 3:
             said.append(f"hints.md has {len(steps)} hints for {exercise_id}, not three")
         said += [f"a hint for {exercise_id} has more than {HINT_WORDS} words" for step in steps if len(step.split()) > HINT_WORDS]

@@ -9,7 +9,6 @@ from grading.plugin import CheckBroken
 from grading.results import Result, from_dict
 from grading.run import check_seed
 from grading.server import Server
-from grading.work import Work
 from services.errors import CourseError
 
 POLL_S = 0.4
@@ -58,6 +57,5 @@ def _checked(server: Server, lab: manifest.Lab, path: Path, only: frozenset[str]
     if "problem" in answer:
         return answer["problem"]
     result = from_dict(answer["result"])
-    if Work(lab.root).holds(path):
-        progress.note(lab, result, progress.saved_answers(path, lab))
+    progress.note_saved(lab, result, path)
     return result

@@ -61,6 +61,14 @@ class Work:
         return [lab for lab in manifest.labs(self.root) if self.notebook(lab).exists()]
 
 
+def own_notebook(lab: manifest.Lab, named: Path | None) -> Path:
+    """The notebook that was named, else the student's copy; WorkError if it is not there."""
+    path = named or Work(lab.root).notebook(lab)
+    if not path.is_file():
+        raise WorkError(f"there is no notebook {path}; make your copy with: make start N={lab.id}")
+    return path
+
+
 def only_one(doing: str):
     """A lock: two commands that change work/ never run at the same time."""
     return processes.locked("work", doing, wait_s=5)
@@ -129,7 +137,7 @@ def reset(lab: manifest.Lab, exercise: manifest.Exercise) -> tuple[Path, list[st
         if not path.exists():
             raise WorkError(f"there is no copy of lab {lab.id} in {path.parent} yet; make one with: make start N={lab.id}")
         _check_writable(path)
-        own, name = _notebook(path, _bytes(path)), f"{exercise.id.replace('.', '-')}-answer"
+        own, name = _notebook(path, _bytes(path)), exercise.cell("answer")
         stub = next(cell for cell in json.loads(_bytes(lab.notebook))["cells"] if cell["id"] == name)
         cell = _answer_cell(own, name, set(exercise.names), path, exercise)
         if merge.text(cell) == merge.text(stub):
@@ -170,14 +178,19 @@ def _notebook(path: Path, data: bytes) -> dict:
         why = "it has no list of cells"
     except (ValueError, RecursionError) as error:
         why = "it is empty" if not data.strip() else f"{type(error).__name__}: {str(error)[:100]}"
-    saved = path.parent / ".ipynb_checkpoints" / f"{path.stem}-checkpoint.ipynb"
+    saved = _checkpoint(path)
     cure = f"JupyterLab's last checkpoint is {saved}" if saved.exists() else "put it aside and start anew, or take a backup from work/.course/backups"
     raise WorkError(f"{path} is not a notebook ({why}); it was left as it is; {cure}")
 
 
+def _checkpoint(path: Path) -> Path:
+    """Where JupyterLab keeps its last checkpoint of a notebook."""
+    return path.parent / ".ipynb_checkpoints" / f"{path.stem}-checkpoint.ipynb"
+
+
 def newer_checkpoint(path: Path) -> Path | None:
     """JupyterLab's checkpoint of a notebook, if it is newer than the file and different: something was saved that the file does not have."""
-    saved = path.parent / ".ipynb_checkpoints" / f"{path.stem}-checkpoint.ipynb"
+    saved = _checkpoint(path)
     try:
         newer = saved.stat().st_mtime > path.stat().st_mtime and saved.read_bytes() != path.read_bytes()
     except OSError:
@@ -249,6 +262,12 @@ def read_state(path: Path) -> dict:
         return found if isinstance(found, dict) else {}
     except (OSError, ValueError):
         return {}
+
+
+def saved_cells(path: Path | None) -> list[dict]:
+    """The cells of a notebook's file; none if it cannot be read."""
+    cells = read_state(path).get("cells") if path else None
+    return [cell for cell in cells if merge.is_cell(cell)] if isinstance(cells, list) else []
 
 
 def write_state(path: Path, state: dict) -> None:

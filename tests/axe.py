@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from grading.work import write
 from services.errors import ChecksumError, SetupError
 from services.settings import cache_dir
 
@@ -140,7 +141,7 @@ def archive() -> bytes:
     fetched = _fetched()
     if not _pinned(fetched):
         raise ChecksumError(f"axe-core {VERSION} was fetched with another SHA-512 than the pinned one; it was thrown away: run this again")
-    _keep(path, fetched)
+    write(path, fetched)
     return fetched
 
 
@@ -161,17 +162,6 @@ def _fetched() -> bytes:
         if not package.exists():
             raise SetupError(f"npm cannot fetch axe-core {VERSION}; check the network, then run this again")
         return package.read_bytes()
-
-
-def _keep(path: Path, content: bytes) -> None:
-    """Write it whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _browser() -> str:

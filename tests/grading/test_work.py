@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import zipfile
+from itertools import islice
 
 import pytest
 
@@ -274,6 +275,15 @@ def test_watching_checks_again_on_each_save(lab, mine):
         watch.watch(lab, mine, steps)
     assert [type(found).__name__ for found in shown] == ["Result", "str", "Result"]
     assert [found.exercises[0].passed for found in (shown[0], shown[2])] == [True, False]
+
+
+def test_a_file_that_is_away_between_two_steps_of_a_save_is_no_save(mine, monkeypatch):
+    """Some programs remove it before they write it anew: it is waited for."""
+    stamps = [(1, 1, 1), None, (1, 1, 1), (2, 2, 2)]
+    monkeypatch.setattr(watch, "_stamp", lambda path: stamps.pop(0))
+    monkeypatch.setattr(watch, "POLL_S", 0)
+    assert len(list(islice(watch.saves(mine), 2))) == 2
+    assert stamps == []
 
 
 def test_progress_survives_new_numbers(lab, course, mine):

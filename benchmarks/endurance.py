@@ -18,7 +18,7 @@ from typing import Annotated
 import psutil
 import typer
 
-from services import faults, local, processes
+from services import faults, lanes, processes
 from services.errors import CourseError, one_sentence
 from solutions.demo import DRIVER
 
@@ -81,7 +81,7 @@ def main(
 ) -> None:
     """Rounds of four kills each; exit 1 if a round does not reconcile."""
     rng, hit, failed = random.Random(seed), Counter(), 0
-    local.up()
+    lanes.up()
     code, _, output = one_round(events, seed, [], rng)
     if code:
         raise CourseError(f"the demo fails without any kill:\n{output}")

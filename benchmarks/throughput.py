@@ -27,7 +27,7 @@ import services
 import services.spark
 from datasets.events import live_records
 from grading.notebook import earlier
-from services import local, processes
+from services import lanes, processes
 from services.errors import CourseError, one_sentence
 
 DATABASE, SEED = "accidents_bench", 1
@@ -229,9 +229,9 @@ def show(results: list[dict]) -> None:
 @app.command()
 def main(sizes: Annotated[list[int] | None, typer.Option(min=100, help="how many events; repeatable")] = None) -> None:
     """Rates, ratios and memory for each size."""
-    found_running = all(processes.alive(processes.find(name)) for name in local.NAMES)
+    found_running = lanes.all_alive()
     services.warm_up()
-    local.up(console.print)
+    lanes.up(console.print)
     folder = tempfile.mkdtemp(prefix="accident-labs-bench-")
     try:
         spark = services.spark_session()
@@ -240,7 +240,7 @@ def main(sizes: Annotated[list[int] | None, typer.Option(min=100, help="how many
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if not found_running:
-            local.down()
+            lanes.down()
 
 
 if __name__ == "__main__":

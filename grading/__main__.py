@@ -16,6 +16,7 @@ Number = Annotated[str, typer.Option("--lab", help="the lab's number, 02")]
 Maybe = Annotated[str | None, typer.Option("--lab", help="the lab's number, 02")]
 One = Annotated[str | None, typer.Option("--exercise", help="one exercise, 02.3; default: all")]
 This = Annotated[str, typer.Option("--exercise", help="the exercise, 02.3")]
+Services = Annotated[str | None, typer.Option(help="auto | local | containers | compose; default: LANE, else what runs")]
 File = Annotated[Path | None, typer.Option(help="default: your copy in work/")]
 
 
@@ -37,9 +38,10 @@ def start(number: Number) -> None:
 
 
 @app.command()
-def check(number: Number, notebook: File = None, exercise: One = None) -> None:
+def check(number: Number, notebook: File = None, exercise: One = None, services: Services = None) -> None:
     """Run a lab's visible checks on a notebook of your own, and print what they found."""
     chosen = terminal.lab_of(number)
+    terminal.on_services(chosen, services)
     path = notebook or _copy(chosen)
     result = run.grade(chosen, path, seed=run.check_seed(), hidden=False, only=terminal.only(chosen, exercise), on_result=terminal.progress)
     reports.terminal(result)

@@ -17,6 +17,7 @@ def grade(
     exercise: Annotated[str | None, typer.Option(help="one exercise, 02.3; default: all")] = None,
     out: Annotated[Path | None, typer.Option(help="folder for result.json, report.html, junit.xml, results.json")] = None,
     seed: Annotated[int | None, typer.Option(help="of the checks' data; default: one that nobody can know")] = None,
+    services: Annotated[str | None, typer.Option(help="auto | local | containers | compose; default: LANE, else what runs, else containers")] = None,
     unsafe: Annotated[bool, typer.Option("--unsafe", help="run the student's code without a sandbox")] = False,
 ) -> None:
     """Grade one submission with visible and hidden checks, in a sandbox."""
@@ -25,6 +26,7 @@ def grade(
         raise box.SandboxMissing(
             f"{why}; to grade without a sandbox, where student code can read and change whatever you can, add --unsafe (UNSAFE=1)"
         )
+    terminal.on_services(lab, services, tests=True)
     result = run.grade(lab, submission, seed=seed, only=terminal.only(lab, exercise), boxed=not unsafe, on_result=terminal.progress)
     reports.terminal(result)
     if out is not None:

@@ -104,7 +104,7 @@ def no_topic(services, own_name, kafka_admin):
 @pytest.fixture
 def empty_topic(no_topic, kafka_admin):
     """A topic without records, dropped afterwards."""
-    kafka_admin.create_topics({no_topic.name: {"num_partitions": no_topic.partitions, "replication_factor": 1, "configs": {"retention.ms": "-1"}}})
+    kafka_admin.create_topics({no_topic.name: {"num_partitions": no_topic.partitions, "replication_factor": -1, "configs": {"retention.ms": "-1"}}})
     return no_topic
 
 
@@ -135,13 +135,14 @@ def schema(services, own_name):
     engine = sa.create_engine(services.mysql_url("admin", ""), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with engine.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {own_name}"))
-        connection.execute(sa.text(f"CREATE USER '{own_name}'@'127.0.0.1' IDENTIFIED BY '{password}' WITH MAX_USER_CONNECTIONS 20"))
-        connection.execute(sa.text(f"GRANT ALL ON {own_name}.* TO '{own_name}'@'127.0.0.1'"))
+        # From any address: to a server in a container, a client on this machine comes from the engine's network. The port itself is on loopback.
+        connection.execute(sa.text(f"CREATE USER '{own_name}'@'%' IDENTIFIED BY '{password}' WITH MAX_USER_CONNECTIONS 20"))
+        connection.execute(sa.text(f"GRANT ALL ON {own_name}.* TO '{own_name}'@'%'"))
     own = sa.make_url(services.mysql_url("admin", own_name)).set(username=own_name, password=password)
     yield Schema(own_name, own.render_as_string(hide_password=False))
     with contextlib.suppress(Exception), engine.connect() as connection:
         connection.execute(sa.text(f"DROP DATABASE IF EXISTS {own_name}"))
-        connection.execute(sa.text(f"DROP USER IF EXISTS '{own_name}'@'127.0.0.1'"))
+        connection.execute(sa.text(f"DROP USER IF EXISTS '{own_name}'@'%'"))
 
 
 @pytest.fixture

@@ -17,10 +17,22 @@ import jinja2
 from grading import manifest
 from services.errors import CourseError
 
-ENTRANCES = ("grading/__main__.py", "grading/server.py", "grading/child.py", "grading/guard.py", "services/__main__.py", "services/bootstrap.py")
+ENTRANCES = (
+    "grading/__main__.py",
+    "grading/server.py",
+    "grading/child.py",
+    "grading/guard.py",
+    "services/__main__.py",
+    "services/bootstrap.py",
+    "services/init.py",
+    "services/leash.py",
+)
 """Modules that are run and not imported."""
 DATA = ("services/jars.lock", "services/log4j2.properties", "grading/feedback.html.j2", "datasets/profile.json")
+TREES = ("docker", ".devcontainer")
+"""Folders that go into it whole."""
 PLAIN = (
+    "docker-compose.yml", ".dockerignore", ".env.example", "docs/lanes.md", "docs/images.md", "docs/faults.md",
     "Makefile", "requirements.in", "requirements.txt", "pyproject.toml", ".gitignore", "LICENSE", "LICENSE-text", "AGENTS.md", "docs/students.md",
     "docs/glossary.md", "docs/data.md", "tests/conftest.py",
 )  # fmt: skip
@@ -69,7 +81,8 @@ def cut(root: Path, last: manifest.Lab, out: Path, say: Callable[[str], None] = 
 def contents(root: Path, last: manifest.Lab) -> dict[str, bytes]:
     """Every file of the copy, by its path in it."""
     labs = labs_through(last)
-    files = {name: (root / name).read_bytes() for name in (*PLAIN, *DATA)}
+    trees = [path.relative_to(root).as_posix() for name in TREES for path in sorted((root / name).rglob("*")) if path.is_file()]
+    files = {name: (root / name).read_bytes() for name in (*PLAIN, *DATA, *trees)}
     for lab in labs:
         folder = lab.notebook.parent
         for path in (lab.notebook, folder / "hints.md", lab.visible):

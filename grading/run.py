@@ -59,9 +59,9 @@ def student_of(lab: Lab, submission: notebook.Submission, boxed: bool = False) -
 def _ports(lab: Lab) -> dict[str, int]:
     if not lab.services:
         return {}
-    from services.settings import running
+    from services.settings import kind, running
 
-    return {name: about["port"] for name, about in running().items() if name in lab.services}
+    return {name: about["port"] for name, about in running().items() if kind(name) in lab.services}
 
 
 def start_services(lab: Lab, say: Callable[[str], None] = lambda line: None) -> None:
@@ -73,10 +73,11 @@ def start_services(lab: Lab, say: Callable[[str], None] = lambda line: None) -> 
 
 
 def _sick(lab: Lab) -> list[str]:
-    from services import local
+    from services import lanes
+    from services.settings import kind
 
     needed = {"zookeeper", *lab.services} if "kafka" in lab.services else set(lab.services)
-    return [row["name"] for row in local.status() if row["name"] in needed and row["state"] != "ready"]
+    return [row["name"] for row in lanes.status() if kind(row["name"]) in needed and row["state"] != "ready"]
 
 
 def _revive(lab: Lab) -> str:

@@ -1,5 +1,6 @@
 """What the commands of a terminal share: naming a lab and an exercise, progress on one line, the end of a run."""
 
+import os
 import sys
 
 import typer
@@ -30,6 +31,35 @@ def exercise_of(number: str) -> tuple[manifest.Lab, manifest.Exercise]:
 def only(lab: manifest.Lab, exercise: str | None) -> frozenset[str]:
     """The exercise that was asked for, if there is such a one."""
     return frozenset([lab.exercise(exercise).id] if exercise else [])
+
+
+def on_services(lab: manifest.Lab, asked: str | None, tests: bool = False) -> None:
+    """Where the lab's services run from here on, in this process and its children; a line says which lane was taken, and why.
+
+    Args:
+        asked: auto, local, containers or compose; None: as LANE or .env says.
+        tests: as for grading: with auto, containers come before local processes.
+
+    Raises:
+        CourseError: there is no such lane.
+    """
+    if not lab.services:
+        return
+    from services import lanes, leash
+    from services.settings import settings
+
+    if asked is not None:
+        if asked not in ("auto", *lanes.NAMES):
+            raise CourseError(f"there is no lane {asked!r}; the lanes are auto, {', '.join(lanes.NAMES)}")
+        os.environ["LANE"] = asked
+        settings.cache_clear()
+    name, why = lanes.choose(tests)
+    if name != "inside":
+        os.environ["LANE"] = name
+        settings.cache_clear()
+    print(f"services: {name} ({why})", file=sys.stderr)
+    if name == "containers" and not lanes.all_alive():
+        leash.hold()  # they were started for this command, and end with it
 
 
 def progress(result, total: int) -> None:

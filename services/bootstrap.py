@@ -12,14 +12,18 @@ import secrets
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "complete"
 REQUIREMENTS = ROOT / "requirements.txt"
+WHEELS = ROOT / "var" / "wheels"
 OLDEST, NEWEST = (3, 10), (3, 13)
-NEEDED_MB = 3500
+NEEDED_MB, BUNDLED_MB = 3500, 700
+ITEM = ("Collecting", "Processing")
+"""How pip's line on a package begins: from an index, from a folder."""
 CHOICES = """\
 # Made by make setup; never committed. Ports: empty means a free one.
 ZOOKEEPER_PORT=
@@ -29,7 +33,13 @@ KAFKA_PARTITIONS=6
 # wheel: the course's own Java; system: JAVA_HOME or PATH, 17 or newer
 JAVA=wheel
 SPARK_DRIVER_MEMORY=2g
+# where services run (auto, local, containers, compose), which Kafka (zookeeper, kraft), how many brokers (1, 3)
+LANE=auto
+KAFKA=zookeeper
+BROKERS=1
+JUPYTER_PORT=
 """
+SECRETS = ("MYSQL_ADMIN_PASSWORD", "MYSQL_LOADER_PASSWORD", "MYSQL_BI_PASSWORD", "JUPYTER_TOKEN")
 
 
 def stop(sentence: str) -> None:
@@ -49,9 +59,9 @@ def check_machine() -> None:
              "install one and run: make setup PYTHON=python3.12")  # fmt: skip
     if sys.platform not in ("linux", "darwin"):
         stop("this system is not Linux or macOS; on Windows run the course inside WSL2 (wsl --install), then: make setup")
-    free = shutil.disk_usage(ROOT).free // 2**20
-    if free < NEEDED_MB:
-        stop(f"only {free} MB are free in {ROOT}, the set-up needs {NEEDED_MB} MB; free some space, then run make setup again")
+    free, needed = shutil.disk_usage(ROOT).free // 2**20, NEEDED_MB + (BUNDLED_MB if os.environ.get("BUNDLE") else 0)
+    if free < needed:
+        stop(f"only {free} MB are free in {ROOT}, the set-up needs {needed} MB; free some space, then run make setup again")
 
 
 def lock():
@@ -74,12 +84,19 @@ def write_secrets() -> None:
         return
     partial = ROOT / "var" / ".env.partial"
     partial.unlink(missing_ok=True)
-    lines = "".join(f"MYSQL_{user}_PASSWORD={secrets.token_urlsafe(24)}\n" for user in ("ADMIN", "LOADER", "BI"))
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-        out.write(CHOICES + lines)
+        out.write(completed(CHOICES))
     with contextlib.suppress(FileExistsError):
         os.link(partial, path)  # unlike a rename, a link never overwrites
     partial.unlink()
+
+
+def completed(text: str) -> str:
+    """The text of an `.env` with a random value for each secret that it lacks; what it says stays as it is."""
+    given = set(re.findall(r"^\s*(\w+)\s*=\s*\S", text, re.MULTILINE))
+    missing = [name for name in SECRETS if name not in given]
+    start = text if not text or text.endswith("\n") else text + "\n"
+    return start + "".join(f"{name}={secrets.token_urlsafe(24)}\n" for name in missing)
 
 
 def install() -> None:
@@ -87,13 +104,30 @@ def install() -> None:
     if STAMP.exists() and STAMP.read_text() == fingerprint():
         return
     print("making the virtual environment .venv", flush=True)
+    source = unbundled()
     made = subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], capture_output=True, text=True)
     if made.returncode:
         stop(f"a virtual environment could not be made in {VENV} ({(made.stderr or made.stdout).strip().splitlines()[-1]}); "
              "on Debian and Ubuntu: apt install python3-venv; then run make setup again")  # fmt: skip
-    pip("building tools", [f"{name}" for name in pins("setuptools", "wheel", "packaging")])
-    pip("packages", [REQUIREMENTS.read_text()])
+    pip("building tools", [f"{name}" for name in pins("setuptools", "wheel", "packaging")], source)
+    pip("packages", [REQUIREMENTS.read_text()], source)
     STAMP.write_text(fingerprint())
+    shutil.rmtree(WHEELS, ignore_errors=True)
+
+
+def unbundled() -> list:
+    """Options with which pip takes packages from the bundle that BUNDLE names, and from nowhere else; none without one."""
+    path = os.environ.get("BUNDLE")
+    if not path:
+        return []
+    sys.path.insert(0, str(ROOT / "services"))  # the package itself cannot be imported yet
+    import bundle
+
+    try:
+        bundle.unpack_wheels(Path(path), WHEELS, lambda text: print(text, flush=True))
+    except bundle.CourseError as error:
+        stop(str(error))
+    return ["--no-index", "--find-links", WHEELS]
 
 
 def make_importable() -> None:
@@ -110,8 +144,8 @@ def pins(*names: str) -> list[str]:
     return [entry for entry in entries if re.match(rf"({'|'.join(names)})==", entry)]
 
 
-def pip(what: str, entries: list[str]) -> None:
-    """Run pip on some pinned entries, with one progress line a package."""
+def pip(what: str, entries: list[str], source: Sequence = ()) -> None:
+    """Run pip on some pinned entries, with one progress line a package; source: options that say where from."""
     wanted = VENV / "wanted.txt"
     wanted.write_text("\n".join(entries) + "\n")
     # pyspark is published as source only; it is built with the pinned tools, not with the newest ones.
@@ -120,6 +154,7 @@ def pip(what: str, entries: list[str]) -> None:
         "-m",
         "pip",
         "install",
+        *source,
         "--require-hashes",
         "--no-build-isolation",
         "--retries",
@@ -134,9 +169,9 @@ def pip(what: str, entries: list[str]) -> None:
     try:
         for line in child.stdout:
             output.append(line)
-            if line.startswith(("Collecting", "Building", "Installing")):
-                seen += line.startswith("Collecting")
-                show(f"  {what}: {seen}/{total} {line.strip()[:60]}", line.startswith("Collecting") and seen % 20)
+            if line.startswith((*ITEM, "Building", "Installing")):
+                seen += line.startswith(ITEM)
+                show(f"  {what}: {seen}/{total} {line.strip()[:60]}", line.startswith(ITEM) and seen % 20)
     except KeyboardInterrupt:
         child.terminate()
         raise

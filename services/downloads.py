@@ -14,6 +14,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -28,13 +29,16 @@ from services.processes import write_atomically
 from services.settings import cache_dir, settings
 
 LOCK = Path(__file__).with_name("jars.lock")
+SET_UP = ("kafka", "spark")
+"""Whose jars `make setup` fetches; those of other users come when they are needed first."""
+LABELS = {"kafka": "Kafka", "spark": "Spark", "kraft": "Kafka 4"}
 OLDEST_MYSQL = (8, 4)
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Jar:
-    """One pinned jar: Maven coordinates, SHA-256, and who puts it on a class path ("kafka", "spark")."""
+    """One pinned jar: Maven coordinates, SHA-256, and who puts it on a class path ("kafka", "kraft", "spark")."""
 
     group: str
     artifact: str
@@ -56,8 +60,13 @@ def pinned_jars() -> tuple[Jar, ...]:
 
 
 def jars(user: str) -> list[Path]:
-    """Paths of the jars that "kafka" or "spark" needs beside its own."""
-    return [jar.path for jar in pinned_jars() if user in jar.users]
+    """Paths of the jars that "kafka", "kraft" or "spark" needs beside its own."""
+    return [jar.path for jar in wanted(user)]
+
+
+def wanted(*users: str) -> list[Jar]:
+    """The pinned jars that any of these users needs."""
+    return [jar for jar in pinned_jars() if set(users) & set(jar.users)]
 
 
 def class_path(user: str) -> str:
@@ -65,12 +74,17 @@ def class_path(user: str) -> str:
     return os.pathsep.join(map(str, jars(user)))
 
 
-def require() -> None:
-    """SetupError if `make setup` has something left to fetch."""
-    missing = [jar.path for jar in pinned_jars() if not jar.path.exists()]
+def require(*users: str) -> None:
+    """SetupError if there is something left to fetch for what `make setup` promises, or for these users beside."""
+    missing = _missing(*SET_UP, *users)
     if missing:
-        raise SetupError(f"{missing[0].name} is not in {cache_dir()}; run: make setup")
+        setup = set(SET_UP) & set(missing[0].users)
+        raise SetupError(f"{missing[0].path.name} is not in {cache_dir()}; run: {'make setup' if setup else 'python -m services up --kafka kraft'}")
     mysqld()
+
+
+def _missing(*users: str) -> list[Jar]:
+    return [jar for jar in wanted(*users) if not jar.path.exists()]
 
 
 def sha256(path: Path) -> str:
@@ -83,7 +97,25 @@ def sha256(path: Path) -> str:
 
 
 def fetch_all(say: Say) -> None:
-    """Fetch whatever is missing; a file whose checksum is wrong is fetched again."""
+    """Fetch whatever of SET_UP and MySQL is missing; a file whose checksum is wrong is fetched again."""
+    with _cache_locked():
+        fetch_jars(say)
+        fetch_mysql(say)
+
+
+def ensure_jars(user: str, say: Say) -> None:
+    """Fetch the jars of a user ("kraft", say) that are not in the cache yet; where all are there, nobody is asked and nothing is said."""
+    if not _missing(user):
+        return
+    try:
+        with _cache_locked():
+            fetch_jars(say, (user,))
+    except SetupError as error:  # its cure is the command of set-up, which would not fetch these
+        raise type(error)(str(error).replace("run make setup again", "run the same command again")) from None
+
+
+@contextmanager
+def _cache_locked():
     cache_dir().mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(cache_dir() / "setup.lock", timeout=0)
     try:
@@ -91,24 +123,23 @@ def fetch_all(say: Say) -> None:
     except filelock.Timeout:
         raise AlreadyRunning(f"another set-up is filling {cache_dir()}; wait until it ends, then run this again") from None
     try:
-        fetch_jars(say)
-        fetch_mysql(say)
+        yield
     finally:
         lock.release()
 
 
-def fetch_jars(say: Say) -> None:
-    """Bring every pinned jar into the cache; ChecksumError if the source gives another file than the pinned one."""
-    wanted = [jar for jar in pinned_jars() if not (jar.path.exists() and sha256(jar.path) == jar.sha256)]
-    if not wanted:
+def fetch_jars(say: Say, users: tuple[str, ...] = SET_UP) -> None:
+    """Bring the pinned jars of these users into the cache; ChecksumError if the source gives another file than the pinned one."""
+    lacking = [jar for jar in wanted(*users) if not (jar.path.exists() and sha256(jar.path) == jar.sha256)]
+    if not lacking:
         return
-    say(f"fetching {len(wanted)} jars for Kafka and Spark")
+    say(f"fetching {len(lacking)} jars for {' and '.join(LABELS[user] for user in users)}")
     work = cache_dir() / "work" / "ivy"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        _run_ivy(wanted, work, say)
-        for jar in wanted:
+        _run_ivy(lacking, work, say)
+        for jar in lacking:
             _accept(jar, work / "out" / f"{jar.group}__{jar.artifact}-{jar.version}.jar")
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -127,7 +158,7 @@ def _accept(jar: Jar, fetched: Path) -> None:
     os.replace(fetched, jar.path)
 
 
-def _run_ivy(wanted: list[Jar], work: Path, say: Say) -> None:
+def _run_ivy(lacking: list[Jar], work: Path, say: Say) -> None:
     ivy = next(Path(find_spec("pyspark").origin).parent.glob("jars/ivy-*.jar"))
     root = os.environ.get("MAVEN_MIRROR")
     resolver = f'<ibiblio name="central" m2compatible="true" usepoms="false" checksums="" {f"root={quoteattr(root)}" if root else ""}/>'
@@ -136,7 +167,7 @@ def _run_ivy(wanted: list[Jar], work: Path, say: Say) -> None:
         f"<resolvers>{resolver}</resolvers></ivysettings>"
     )
     dependencies = "".join(
-        f'<dependency org="{jar.group}" name="{jar.artifact}" rev="{jar.version}" conf="default->default" transitive="false"/>' for jar in wanted
+        f'<dependency org="{jar.group}" name="{jar.artifact}" rev="{jar.version}" conf="default->default" transitive="false"/>' for jar in lacking
     )
     (work / "ivy.xml").write_text(
         '<ivy-module version="2.0"><info organisation="course" module="jars"/><configurations><conf name="default"/></configurations>'
@@ -155,7 +186,7 @@ def _run_ivy(wanted: list[Jar], work: Path, say: Say) -> None:
         "-retrieve",
         pattern,
     ]
-    _follow(command, re.compile(r"downloading \S*/(\S+\.jar)"), len(wanted), cache_dir() / "ivy.log", say, "Maven Central")
+    _follow(command, re.compile(r"downloading \S*/(\S+\.jar)"), len(lacking), cache_dir() / "ivy.log", say, "Maven Central")
 
 
 def _java_network(work: Path) -> list[str]:

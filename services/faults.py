@@ -1,46 +1,38 @@
-"""Faults on purpose, for drills and tests: stop, kill, pause, resume and start a service of this checkout."""
+"""Faults on purpose, for drills and tests: stop, kill, pause, resume and start a service of this checkout, on whichever lane it runs.
 
-import contextlib
+"kafka" means every broker that there is, "kafka-2" one of three.
+"""
 
-import psutil
-
-from services import local, processes
-from services.errors import NotRunning
-
-
-def _running(name: str) -> psutil.Process:
-    if name not in local.NAMES:
-        raise NotRunning(f"there is no service {name!r}; the services are {', '.join(local.NAMES)}")
-    process = processes.find(name)
-    if process is None:
-        raise NotRunning(f"{name} is not running; start it with: make up")
-    return process
+from services import lanes
+from services.settings import kind
 
 
 def kill(name: str) -> None:
     """End a service at once (SIGKILL), as a crash does: nothing is flushed, nobody is told."""
-    process = _running(name)
-    process.kill()
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process.resume()  # some kernels hold the signal back as long as the process is paused
-    processes.ended(process, 10)
+    _each("kill", name)
 
 
 def stop(name: str) -> None:
     """End a service in order (SIGTERM) and wait until it has ended."""
-    processes.end(_running(name))
+    _each("stop", name)
 
 
 def pause(name: str) -> None:
-    """Freeze a service (SIGSTOP): its ports stay open and nobody answers."""
-    _running(name).suspend()
+    """Freeze a service: its ports stay open and nobody answers."""
+    _each("pause", name)
 
 
 def resume(name: str) -> None:
-    """Let a paused service go on (SIGCONT)."""
-    _running(name).resume()
+    """Let a paused service go on."""
+    _each("resume", name)
 
 
 def start(name: str) -> None:
     """Start a service again on its old port and wait until it is ready; one that runs is left alone."""
-    local.start(name)
+    _each("start", name)
+
+
+def _each(what: str, name: str) -> None:
+    lane = lanes.lane()
+    for one in [known for known in lane.names() if kind(known) == name] or [name]:
+        getattr(lane, what)(one)

@@ -1,38 +1,113 @@
-"""The local lane: real ZooKeeper, Kafka and MySQL as plain processes on 127.0.0.1, with their state on disk."""
+"""The local lane: real ZooKeeper, Kafka and MySQL as plain processes on 127.0.0.1, with their state on disk.
 
+One broker or three, with ZooKeeper (Kafka 3.9) or without (KRaft, Kafka 4): a Shape. Each shape keeps its own topics; MySQL is the same for all.
+"""
+
+import base64
+import contextlib
 import json
 import shutil
-from collections.abc import Callable
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from services import downloads, processes
-from services.errors import CourseError, StartFailed
+from services import downloads, processes, ready
+from services.errors import CourseError, NotRunning, StartFailed
 from services.java import find_java
-from services.processes import alive, wait_until, write_atomically
-from services.settings import LOOPBACK, Settings, running, settings, state_dir
+from services.processes import Say, unsaid, wait_until, write_atomically
+from services.settings import LOOPBACK, Settings, kind, lane_noted, running, running_port, settings, state_dir
 
 NAMES = ("zookeeper", "kafka", "mysql")
+EVERY = ("zookeeper", "kafka", "kafka-1", "kafka-2", "kafka-3", "mysql")
 BROKER_ID = 1
 SESSION_TIMEOUT_MS = 6_000
 MINIMUM_FREE_BYTES = 500 * 1024 * 1024
+WITHIN_S = {"zookeeper": 60, "kafka": 60, "mysql": 120}
+BROKERS_STOP_S = 20
+"""Seconds in which brokers end together. The last of three has nobody to hand its partitions to; what it acknowledged is on disk anyway."""
 QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 
 
 @dataclass(frozen=True)
-class Service:
-    """One service: how it is started on a port, how one sees that it is ready."""
+class Shape:
+    """Which Kafka ("zookeeper": 3.9, "kraft": 4), and how many brokers (1 or 3). CourseError for anything else."""
 
-    name: str
-    command: Callable[[int], list]
-    ready: Callable[[int], object]
-    within_s: float = 60
+    kafka: str = "zookeeper"
+    brokers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kafka not in ("zookeeper", "kraft"):
+            raise CourseError(f"there is no Kafka {self.kafka!r} here; choose zookeeper or kraft with --kafka or KAFKA")
+        if self.brokers not in (1, 3):
+            raise CourseError(f"the services run with 1 broker or with 3, not with {self.brokers}; choose with --brokers or BROKERS")
+
+    @property
+    def broker_names(self) -> tuple[str, ...]:
+        """("kafka",) or ("kafka-1", "kafka-2", "kafka-3")."""
+        return ("kafka",) if self.brokers == 1 else ("kafka-1", "kafka-2", "kafka-3")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All services, in the order in which they start."""
+        return (*(("zookeeper",) if self.kafka == "zookeeper" else ()), *self.broker_names, "mysql")
+
+    @property
+    def jars(self) -> str:
+        """Whose jars the brokers run on, for `downloads`."""
+        return "kafka" if self.kafka == "zookeeper" else "kraft"
+
+    @property
+    def folder(self) -> Path:
+        """Where this shape keeps its topics."""
+        named = {("zookeeper", 1): "kafka", ("kraft", 1): "kafka-kraft"}.get((self.kafka, self.brokers), f"kafka-{self.kafka}-{self.brokers}")
+        return state_dir() / named
+
+    def data(self, name: str) -> Path:
+        """Where one broker keeps its topics."""
+        return self.folder if self == Shape() else self.folder / str(broker_id(name))
+
+    @property
+    def chroot(self) -> str:
+        """Where in ZooKeeper the brokers keep what they know, so that the topics of one and of three do not mix."""
+        return "" if self.brokers == 1 else "/three"
+
+    def __str__(self) -> str:
+        of = "ZooKeeper" if self.kafka == "zookeeper" else "KRaft"
+        return f"Kafka with {of}, {self.brokers} broker{'s' if self.brokers > 1 else ''}"
 
 
-def _java(*options: str) -> list:
-    return [find_java(settings().java), "-XX:+UseSerialGC", QUIET, *options, "-cp", downloads.class_path("kafka")]
+def broker_id(name: str) -> int:
+    """2 of "kafka-2", 1 of "kafka"."""
+    return int(name.partition("-")[2] or BROKER_ID)
+
+
+def shape_now() -> Shape:
+    """The shape that was started last, else the one that the settings ask for."""
+    return _noted_shape() or Shape(settings().kafka, settings().brokers)
+
+
+def _noted_shape() -> Shape | None:
+    noted = lane_noted()
+    return Shape(noted["kafka"], noted["brokers"]) if noted.get("lane") == "local" else None
+
+
+def names() -> tuple[str, ...]:
+    """The services of the shape that runs or would be started."""
+    return shape_now().names
+
+
+# --- command lines ---------------------------------------------------------------------------------------------------
+
+
+def command(name: str, port: int) -> list:
+    """Command line of a service; its configuration is written anew each time."""
+    return {"zookeeper": zookeeper_command, "mysql": mysql_command}[name](port) if kind(name) != "kafka" else kafka_command(name, port, shape_now())
+
+
+def _java(user: str, *options: str) -> list:
+    return [find_java(settings().java), "-XX:+UseSerialGC", QUIET, *options, "-cp", downloads.class_path(user)]
 
 
 def zookeeper_command(port: int) -> list:
@@ -44,32 +119,157 @@ def zookeeper_command(port: int) -> list:
         f"dataDir={data}\nclientPort={port}\nclientPortAddress={LOOPBACK}\ntickTime=2000\nadmin.enableServer=false\n"
         "maxClientCnxns=0\n4lw.commands.whitelist=ruok,srvr\nautopurge.purgeInterval=1\n",
     )
-    return [*_java("-Xmx256m", "-XX:TieredStopAtLevel=1"), "org.apache.zookeeper.server.quorum.QuorumPeerMain", config]
+    return [*_java("kafka", "-Xmx256m", "-XX:TieredStopAtLevel=1"), "org.apache.zookeeper.server.quorum.QuorumPeerMain", config]
 
 
-def kafka_command(port: int) -> list:
-    """Command line of the broker in ZooKeeper mode."""
-    config, zookeeper = state_dir() / "conf" / "kafka.properties", running()["zookeeper"]["port"]
-    wishes = {
-        "broker.id": BROKER_ID,
-        "listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
-        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
-        "zookeeper.connect": f"{LOOPBACK}:{zookeeper}",
-        "zookeeper.session.timeout.ms": SESSION_TIMEOUT_MS,
-        "log.dirs": state_dir() / "kafka",
+def kafka_command(name: str, port: int, chosen: Shape) -> list:
+    """Command line of a broker."""
+    config = state_dir() / "conf" / f"{name}.properties"
+    _write_properties(config, broker_settings(name, chosen) | _here(name, port, chosen))
+    # Three JVMs that compile thoroughly at once would keep a small machine busy for half a minute.
+    options = ("-Xmx512m",) if chosen.brokers == 1 else ("-Xmx384m", "-XX:TieredStopAtLevel=1")
+    return [*_java(chosen.jars, *options), "kafka.Kafka", config]
+
+
+def _write_properties(path: Path, wishes: dict) -> None:
+    write_atomically(path, "".join(f"{key}={value}\n" for key, value in wishes.items()))
+
+
+def broker_settings(name: str, chosen: Shape) -> dict:
+    """What a broker is told on every lane: all but where it listens, keeps its data and finds the others."""
+    copies, least = (1, 1) if chosen.brokers == 1 else (3, 2)
+    both = {
         "num.partitions": settings().kafka_partitions,
         "auto.create.topics.enable": "false",
-        "delete.topic.enable": "true",
+        "unclean.leader.election.enable": "false",
+        "default.replication.factor": copies,
+        "min.insync.replicas": least,
         "offsets.topic.num.partitions": 6,
-        "offsets.topic.replication.factor": 1,
+        "offsets.topic.replication.factor": copies,
         "transaction.state.log.num.partitions": 6,
-        "transaction.state.log.replication.factor": 1,
-        "transaction.state.log.min.isr": 1,
+        "transaction.state.log.replication.factor": copies,
+        "transaction.state.log.min.isr": least,
         "group.initial.rebalance.delay.ms": 0,
         "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
     }
-    write_atomically(config, "".join(f"{key}={value}\n" for key, value in wishes.items()))
-    return [*_java("-Xmx512m"), "kafka.Kafka", config]
+    if chosen.kafka == "zookeeper":
+        return both | {
+            "broker.id": broker_id(name),
+            "zookeeper.session.timeout.ms": SESSION_TIMEOUT_MS,
+            "delete.topic.enable": "true",
+            # The last of three brokers has nobody to hand its partitions to: it need not ask three times.
+            "controlled.shutdown.max.retries": 1,
+            "controlled.shutdown.retry.backoff.ms": 500,
+        }
+    return both | {
+        "process.roles": "broker,controller",  # each broker is a controller, too
+        "node.id": broker_id(name),
+        "controller.listener.names": "CONTROLLER",
+        "broker.session.timeout.ms": SESSION_TIMEOUT_MS,
+        "share.coordinator.state.topic.num.partitions": 6,
+        "share.coordinator.state.topic.replication.factor": copies,
+        "share.coordinator.state.topic.min.isr": least,
+    }
+
+
+def _here(name: str, port: int, chosen: Shape) -> dict:
+    """Where a broker of this lane listens, keeps its data and finds the others."""
+    own = {
+        "listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
+        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
+        "log.dirs": chosen.data(name),
+    }
+    if chosen.kafka == "zookeeper":
+        return own | {"zookeeper.connect": f"{LOOPBACK}:{running_port('zookeeper')}{chosen.chroot}"}
+    controllers = _cluster(chosen)["controllers"]
+    return own | {
+        "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controllers[name]}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "controller.quorum.voters": ",".join(f"{broker_id(each)}@{LOOPBACK}:{its}" for each, its in controllers.items()),
+    }
+
+
+# --- KRaft's storage -------------------------------------------------------------------------------------------------
+
+
+def _cluster(chosen: Shape) -> dict:
+    """The cluster's id and the controllers' ports, by broker name; they survive a restart."""
+    return json.loads((chosen.folder / "cluster.json").read_text())
+
+
+def _prepare_kraft(chosen: Shape) -> None:
+    """Choose the ports of controllers that do not run, and format what was never formatted."""
+    try:
+        noted = _cluster(chosen)
+    except FileNotFoundError:
+        noted = {"id": _new_cluster_id(), "controllers": {}}
+    known = noted["controllers"]
+    for name in chosen.broker_names:
+        if name not in known or not alive(name):
+            taken = {entry["port"] for entry in running().values()} | {port for each, port in known.items() if each != name}
+            known[name] = processes.choose_port(name, None, known.get(name), taken)
+    write_atomically(chosen.folder / "cluster.json", json.dumps(noted))
+    _format([name for name in chosen.broker_names if not chosen.data(name).exists()], noted["id"], chosen)
+
+
+def _new_cluster_id() -> str:
+    """A random UUID as Kafka writes it; one that begins with a minus would look like an option."""
+    while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return made
+
+
+def _format(fresh: list[str], cluster_id: str, chosen: Shape) -> None:
+    """Format the brokers' folders beside their places and move them there whole: a killed format leaves nothing half."""
+    making = {}
+    try:
+        for name in fresh:
+            making[name] = processes.start(f"{name}-format", _format_command(name, cluster_id, chosen))
+        for name, process in making.items():
+            processes.ended(process, 60)
+            _accept_format(name, chosen)
+    finally:
+        for name, process in making.items():
+            processes.end(process)
+            processes.pid_file(f"{name}-format").unlink(missing_ok=True)
+
+
+def _format_command(name: str, cluster_id: str, chosen: Shape) -> list:
+    partial, config = _partial(chosen.data(name)), state_dir() / "conf" / f"{name}-format.properties"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _write_properties(config, broker_settings(name, chosen) | _here(name, 1, chosen) | {"log.dirs": partial})
+    java = _java(chosen.jars, "-XX:TieredStopAtLevel=1", "-Xmx128m")
+    return [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", config]
+
+
+def _partial(data: Path) -> Path:
+    return data.with_name(f"{data.name}.partial")
+
+
+def _accept_format(name: str, chosen: Shape) -> None:
+    partial = _partial(chosen.data(name))
+    if not (partial / "meta.properties").exists():
+        raise StartFailed(f"{name} could not format its folder {partial}{processes.tail(processes.log_file(f'{name}-format'))}")
+    partial.rename(chosen.data(name))
+
+
+# --- MySQL -----------------------------------------------------------------------------------------------------------
+
+MYSQL_OPTIONS = (
+    "--skip-name-resolve",
+    "--mysqlx=OFF",
+    "--skip-log-bin",
+    "--local-infile=OFF",
+    "--default-time-zone=+00:00",
+    "--character-set-server=utf8mb4",
+    "--collation-server=utf8mb4_0900_ai_ci",
+    "--sql-mode=STRICT_TRANS_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION",
+    "--innodb-buffer-pool-size=512M",
+    "--innodb-redo-log-capacity=256M",
+    "--log-error-verbosity=2",
+)
+"""What every lane tells the MySQL server."""
 
 
 def mysql_command(port: int) -> list:
@@ -84,17 +284,7 @@ def mysql_command(port: int) -> list:
         f"--port={port}",
         f"--bind-address={LOOPBACK}",
         f"--init-file={folder / 'users.sql'}",
-        "--skip-name-resolve",
-        "--mysqlx=OFF",
-        "--skip-log-bin",
-        "--local-infile=OFF",
-        "--default-time-zone=+00:00",
-        "--character-set-server=utf8mb4",
-        "--collation-server=utf8mb4_0900_ai_ci",
-        "--sql-mode=STRICT_TRANS_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION",
-        "--innodb-buffer-pool-size=512M",
-        "--innodb-redo-log-capacity=256M",
-        "--log-error-verbosity=2",
+        *MYSQL_OPTIONS,
     ]
 
 
@@ -118,91 +308,64 @@ def _initialize_mysql(folder: Path) -> None:
     fresh.rename(folder / "data")
 
 
-def mysql_users(chosen: Settings) -> str:
+def mysql_users(chosen: Settings, host: str = LOOPBACK) -> str:
     """SQL that makes the three users or brings them back to what .env says; each statement on one line, safe to run twice.
 
     admin owns everything; loader changes rows of the warehouses and defines nothing; bi_reader reads views, over TLS, no table.
     A warehouse is a schema `accidents…`, its views lie in `mart_accidents…`, so two patterns say who may do what.
+
+    Args:
+        host: from where they may log in; "%" in a container, whose network alone can reach it.
     """
     lines = [f"ALTER USER 'root'@'localhost' IDENTIFIED BY '{chosen.mysql_admin_password}';"]
     for user in ("admin", "loader", "bi_reader"):
         tls = " REQUIRE SSL" if user == "bi_reader" else ""
-        lines.append(f"CREATE USER IF NOT EXISTS '{user}'@'{LOOPBACK}' IDENTIFIED BY '{chosen.password(user)}';")
-        lines.append(f"ALTER USER '{user}'@'{LOOPBACK}' IDENTIFIED BY '{chosen.password(user)}'{tls};")
+        lines.append(f"CREATE USER IF NOT EXISTS '{user}'@'{host}' IDENTIFIED BY '{chosen.password(user)}';")
+        lines.append(f"ALTER USER '{user}'@'{host}' IDENTIFIED BY '{chosen.password(user)}'{tls};")
     lines += [
-        f"GRANT ALL ON *.* TO 'admin'@'{LOOPBACK}' WITH GRANT OPTION;",
-        rf"GRANT SELECT, INSERT, UPDATE, DELETE ON `accidents%`.* TO 'loader'@'{LOOPBACK}';",
-        rf"GRANT SELECT, SHOW VIEW ON `mart\_accidents%`.* TO 'bi_reader'@'{LOOPBACK}';",
+        f"GRANT ALL ON *.* TO 'admin'@'{host}' WITH GRANT OPTION;",
+        rf"GRANT SELECT, INSERT, UPDATE, DELETE ON `accidents%`.* TO 'loader'@'{host}';",
+        rf"GRANT SELECT, SHOW VIEW ON `mart\_accidents%`.* TO 'bi_reader'@'{host}';",
         "CREATE DATABASE IF NOT EXISTS accidents;",
         "CREATE DATABASE IF NOT EXISTS mart_accidents;",
     ]
     return "\n".join(lines) + "\n"
 
 
-def zookeeper_ready(port: int) -> bool:
-    """True once ZooKeeper says that it serves."""
-    import socket
-
-    with socket.create_connection((LOOPBACK, port), 1) as line:
-        line.sendall(b"srvr")
-        return b"Mode:" in line.recv(4096)
+# --- starting --------------------------------------------------------------------------------------------------------
 
 
-def kafka_ready(port: int) -> bool:
-    """True once the broker names itself in its own metadata (listening comes earlier)."""
-    from kafka import KafkaAdminClient
-
-    if not processes.port_open(port):
-        return False
-    admin = KafkaAdminClient(bootstrap_servers=f"{LOOPBACK}:{port}", bootstrap_timeout_ms=3000, request_timeout_ms=3000)
-    try:
-        return any(broker["broker_id"] == BROKER_ID for broker in admin.describe_cluster()["brokers"])
-    finally:
-        admin.close()
-
-
-def mysql_ready(port: int) -> str:
-    """The server's version once admin can log in."""
-    import pymysql
-
-    # A frozen server still has its port open: only a time-out for the answer tells.
-    limits = {"connect_timeout": 3, "read_timeout": 3, "write_timeout": 3}
-    with (
-        pymysql.connect(host=LOOPBACK, port=port, user="admin", password=settings().password("admin"), **limits) as connection,
-        connection.cursor() as cursor,
-    ):
-        cursor.execute("SELECT VERSION()")
-        return cursor.fetchone()[0]
-
-
-SERVICES = {
-    "zookeeper": Service("zookeeper", zookeeper_command, zookeeper_ready),
-    "kafka": Service("kafka", kafka_command, kafka_ready),
-    "mysql": Service("mysql", mysql_command, mysql_ready, within_s=120),
-}
-
-
-def up(say: Callable[[str], None] = lambda text: None) -> dict[str, int]:
+def up(say: Say = unsaid, shape: Shape | None = None) -> dict[str, int]:
     """Start what does not run, wait until all is ready, and say on which ports.
 
-    Safe to call again, after a crash of any of them too: what runs is left alone.
+    Safe to call again, after a crash of any of them too: what runs is left alone. What belongs to another shape is stopped first.
+
+    Args:
+        say: told each step.
+        shape: which Kafka, how many brokers; None: as noted by the last `up`, else as the settings say.
     """
-    with processes.locked("up", "starting or stopping services", wait_s=180):
+    with _starting_or_stopping():
+        chosen = shape or shape_now()
         _check_room()
-        downloads.require()
-        _bring_up(NAMES, say)
+        if chosen.kafka == "kraft":
+            downloads.ensure_jars("kraft", say)
+        downloads.require(chosen.jars)
+        _take_shape(chosen, say)
+        _bring_up(chosen.names, say)
         (state_dir() / "mysql" / "users.sql").unlink(missing_ok=True)
-    return {name: running()[name]["port"] for name in NAMES}
+        return {name: running()[name]["port"] for name in chosen.names}
 
 
 def start(name: str) -> None:
     """Start one service (again) and wait until it is ready."""
-    with processes.locked("up", "starting or stopping services", wait_s=180):
-        _bring_up((name,), _unsaid)
+    _check_name(name)
+    with _starting_or_stopping():
+        _take_shape(shape_now(), unsaid)
+        _bring_up((name,), unsaid)
 
 
-def _unsaid(text: str) -> None:
-    """Progress that nobody asked for."""
+def _starting_or_stopping():
+    return processes.locked("up", "starting or stopping services", wait_s=180)
 
 
 def _check_room() -> None:
@@ -215,38 +378,71 @@ def _check_room() -> None:
         )
 
 
-def _launch(service: Service, say) -> None:
-    noted = running()
-    if alive(process := processes.find(service.name)):
-        if service.name in noted:
-            return
-        say(f"stopping a {service.name} whose state folder was deleted under it")
-        processes.end(process)
-    last = noted.get(service.name, {}).get("port")
-    others = {entry["port"] for name, entry in noted.items() if name != service.name}
-    port = processes.choose_port(service.name, getattr(settings(), f"{service.name}_port"), last, others)
-    write_atomically(state_dir() / "run" / "services.json", json.dumps({**noted, service.name: {"port": port}}))
-    if service.name == "kafka":
-        _await(SERVICES["zookeeper"])
-        _wait_for_old_session(say)
-    say(f"starting {service.name} on {LOOPBACK}:{port}")
-    processes.start(service.name, service.command(port))
+def _take_shape(chosen: Shape, say: Say) -> None:
+    """Note the shape; stop what runs of another one, and forget its addresses."""
+    note = {"lane": "local", "kafka": chosen.kafka, "brokers": chosen.brokers}
+    before = lane_noted()
+    if before == note:
+        return
+    # Before shapes were noted there was one. What another lane noted are no ports of ours.
+    noted, old = ({}, None) if before.get("lane", "local") != "local" else (running(), _noted_shape() or Shape())
+    strange = {name for name in EVERY if name not in chosen.names or (kind(name) == "kafka" and old != chosen)}
+    found = {processes.name_of(process) for process in processes.strays()} & strange
+    if found:
+        say(f"stopping {', '.join(sorted(found))} ({old or 'left behind by an earlier run'}): now it is {chosen}")
+        _stop_all(found)
+    processes.note("services", {name: entry for name, entry in noted.items() if name in chosen.names})
+    processes.note("lane", note)
 
 
-def _bring_up(names: tuple[str, ...], say, attempts: int = 3) -> None:
+def _bring_up(names: tuple[str, ...], say: Say, attempts: int = 3) -> None:
     """Launch services and wait until they are ready; if one dies meanwhile, whatever is missing is started again."""
     for attempt in range(1, attempts + 1):
         try:
             for name in names:
-                _launch(SERVICES[name], say)
+                _launch(name, say)
             for name in names:
-                _await(SERVICES[name])
+                _await(name)
             return
         except StartFailed:
-            dead = [name for name in names if not alive(processes.find(name))]
+            dead = [name for name in names if not alive(name)]
             if not dead or attempt == attempts:
                 raise
             say(f"{', '.join(dead)} ended while the services started; starting again what is missing")
+
+
+def _launch(name: str, say: Say) -> None:
+    noted = running()
+    if processes.alive(process := processes.find(name)):
+        if name in noted:
+            return
+        say(f"stopping a {name} whose state folder was deleted under it")
+        processes.end(process)
+    port = _choose_port(name, noted)
+    processes.note("services", {**noted, name: {"port": port}})
+    if kind(name) == "kafka":
+        _prepare_broker(name, say)
+    say(f"starting {name} on {LOOPBACK}:{port}")
+    processes.start(name, command(name, port))
+
+
+def _choose_port(name: str, noted: dict) -> int:
+    """A port that was asked for is the first broker's; the others take what is free."""
+    chosen, service = shape_now(), kind(name)
+    asked = getattr(settings(), f"{service}_port") if service != "kafka" or name == chosen.broker_names[0] else None
+    others = {entry["port"] for other, entry in noted.items() if other != name}
+    if chosen.kafka == "kraft" and (chosen.folder / "cluster.json").exists():
+        others |= set(_cluster(chosen)["controllers"].values())
+    return processes.choose_port(service, asked, noted.get(name, {}).get("port"), others)
+
+
+def _prepare_broker(name: str, say: Say) -> None:
+    chosen = shape_now()
+    if chosen.kafka == "kraft":
+        _prepare_kraft(chosen)
+    else:
+        _await("zookeeper")
+        _wait_for_old_session(name, chosen, say)
 
 
 def _there(client, node: str) -> bool:
@@ -260,11 +456,11 @@ def _there(client, node: str) -> bool:
         return True
 
 
-def _wait_for_old_session(say) -> None:
+def _wait_for_old_session(name: str, chosen: Shape, say: Say) -> None:
     """A broker that was killed keeps its znode until ZooKeeper ends its session; a new one may not start before."""
     from kazoo.client import KazooClient
 
-    zookeeper, node = processes.find("zookeeper"), f"/brokers/ids/{BROKER_ID}"
+    zookeeper, node = processes.find("zookeeper"), f"{chosen.chroot}/brokers/ids/{broker_id(name)}"
     client = KazooClient(hosts=settings().zookeeper_hosts, timeout=4)
     try:
         client.start_async()
@@ -278,51 +474,135 @@ def _wait_for_old_session(say) -> None:
         client.close()
 
 
-def _await(service: Service) -> None:
-    port, process = running()[service.name]["port"], processes.find(service.name)
-    log = processes.log_file(service.name)
-    what = f"{service.name} on {LOOPBACK}:{port}"
+def _await(name: str) -> None:
+    port, process = running_port(name), processes.find(name)
+    log = processes.log_file(name)
+    what = f"{name} on {LOOPBACK}:{port}"
     if process is None:
         raise StartFailed(f"{what}: the process ended{processes.tail(log)}")
-    wait_until(lambda: service.ready(port), service.within_s, f"{what} is not ready", process, log)
+    wait_until(lambda: ready.probe(name)(port), WITHIN_S[kind(name)], f"{what} is not ready", process, log)
 
 
-def down(say: Callable[[str], None] = lambda text: None) -> None:
-    """Stop everything of this checkout that runs, the broker first; data stays on disk."""
-    with processes.locked("up", "starting or stopping services", wait_s=180):
-        for name in ("kafka", "mysql", "zookeeper"):
-            process = processes.find(name)
-            if alive(process):
-                say(f"stopping {name}")
-                processes.end(process)
+# --- stopping --------------------------------------------------------------------------------------------------------
+
+
+def down(say: Say = unsaid) -> None:
+    """Stop the services of this checkout, the brokers first; data stays on disk. The next start takes the shape that the settings ask for.
+
+    A Spark cluster is none of them: `services.cluster.down` ends it.
+    """
+    with _starting_or_stopping():
+        found = {name for name in EVERY if alive(name)}
+        for name in sorted(found, key=_stopping_order):
+            say(f"stopping {name}")
+        _stop_all(found)
+        for name in EVERY:
             processes.pid_file(name).unlink(missing_ok=True)
         for lost in processes.strays():
-            say(f"stopping process {lost.pid}, left behind by an earlier run")
-            processes.end(lost)
+            if not (processes.name_of(lost) or "").startswith("spark-"):
+                say(f"stopping process {lost.pid}, left behind by an earlier run")
+                processes.end(lost)
+        processes.forget("lane")
 
 
-def reset(say: Callable[[str], None] = lambda text: None) -> None:
-    """Stop everything and drop all topics, databases, logs and checkpoints of this checkout."""
+def _stopping_order(name: str) -> tuple[int, str]:
+    return ("kafka", "mysql", "zookeeper").index(kind(name)), name
+
+
+def _stop_all(found: set[str]) -> None:
+    """Brokers end together, so that none waits for one that was stopped before it; ZooKeeper ends last."""
+    brokers = {name for name in found if kind(name) == "kafka"}
+    for name in brokers:
+        with contextlib.suppress(psutil.NoSuchProcess, NotRunning):
+            _running(name).resume()
+            _running(name).terminate()
+    for name in [*sorted(brokers), *sorted(found - brokers, key=_stopping_order)]:
+        if process := processes.find(name):
+            processes.end(process, BROKERS_STOP_S if name in brokers else 30)
+        processes.pid_file(name).unlink(missing_ok=True)
+
+
+def reset(say: Say = unsaid) -> None:
+    """Stop everything and drop all topics, databases, logs and checkpoints of this checkout, of all shapes."""
     down(say)
-    for part in ("kafka", "zookeeper", "mysql", "conf", "log", "demo", "live"):
+    for part in ("zookeeper", "mysql", "spark", "conf", "log", "demo", "live", *(path.name for path in state_dir().glob("kafka*"))):
         shutil.rmtree(state_dir() / part, ignore_errors=True)
-    (state_dir() / "run" / "services.json").unlink(missing_ok=True)
+    processes.forget("services")
+
+
+# --- looking, breaking, mending --------------------------------------------------------------------------------------
+
+
+def alive(name: str) -> bool:
+    """True if the service's process runs; a paused one does."""
+    return processes.alive(processes.find(name))
+
+
+def _check_name(name: str) -> None:
+    if name not in names():
+        raise NotRunning(f"there is no service {name!r}; the services are {', '.join(names())}")
+
+
+def _running(name: str) -> psutil.Process:
+    process = processes.find(name)
+    if process is None:
+        raise NotRunning(f"{name} is not running; start it with: make up")
+    return process
+
+
+def _known(name: str) -> psutil.Process:
+    _check_name(name)
+    return _running(name)
+
+
+def kill(name: str) -> None:
+    """End a service at once (SIGKILL), as a crash does: nothing is flushed, nobody is told."""
+    process = _known(name)
+    process.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.resume()  # some kernels hold the signal back as long as the process is paused
+    processes.ended(process, 10)
+
+
+def stop(name: str) -> None:
+    """End a service in order (SIGTERM) and wait until it has ended."""
+    processes.end(_known(name))
+
+
+def pause(name: str) -> None:
+    """Freeze a service (SIGSTOP): its ports stay open and nobody answers."""
+    _known(name).suspend()
+
+
+def resume(name: str) -> None:
+    """Let a paused service go on (SIGCONT)."""
+    _known(name).resume()
+
+
+def logs(name: str, lines: int = 40) -> str:
+    """The last lines that a service wrote; CourseError if it has written none."""
+    if name not in names():
+        raise CourseError(f"there is no service {name!r}; the services are {', '.join(names())}")
+    return processes.logged(name, lines)
 
 
 def status() -> list[dict]:
-    """One row a service: name, state (ready, starting, stopped), address, pid, resident MB."""
-    rows = []
-    for name in NAMES:
-        process, port = processes.find(name), running().get(name, {}).get("port")
-        row = {"name": name, "state": "stopped", "address": "", "pid": "", "mb": ""}
-        if alive(process):
-            row |= {"state": _state(name, port), "address": f"{LOOPBACK}:{port}", "pid": process.pid, "mb": process.memory_info().rss // 2**20}
-        rows.append(row)
-    return rows
+    """One row a service: name, state (ready, starting, not ready, paused, stopped), address, pid, resident MB."""
+    return [_row(name) for name in names()]
 
 
-def _state(name: str, port: int) -> str:
+def _row(name: str) -> dict:
+    process, port = processes.find(name), running().get(name, {}).get("port")
+    row = {"name": name, "state": "stopped", "address": "", "pid": "", "mb": ""}
+    if not processes.alive(process):
+        return row
+    return row | {"state": _state(name, port, process), "address": f"{LOOPBACK}:{port}", "pid": process.pid, "mb": process.memory_info().rss // 2**20}
+
+
+def _state(name: str, port: int, process: psutil.Process) -> str:
+    if process.status() == psutil.STATUS_STOPPED:
+        return "paused"
     try:
-        return "ready" if SERVICES[name].ready(port) else "starting"
+        return "ready" if ready.probe(name)(port) else "starting"
     except Exception:  # any refusal means the same here
         return "not ready"

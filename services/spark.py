@@ -3,6 +3,8 @@
 pyspark's own start runs a shell script, a launcher JVM and then a JVM that loads 20,000 classes from jars. Here the launcher's
 answer is kept, and the classes come from an archive (Java 25: an AOT cache; older: a CDS archive) that `make setup` writes once.
 `services.spark_environment()` is for those who prefer plain `SparkSession.builder.getOrCreate()`.
+
+Executors run in that same JVM (`local[2]`), unless SPARK_MASTER names a cluster or `up --spark-workers` has started one: see `services.cluster`.
 """
 
 import atexit
@@ -22,7 +24,7 @@ from services import downloads
 from services.errors import SetupError, StartFailed
 from services.java import find_java, java_version
 from services.processes import marked_environment, write_atomically
-from services.settings import LOOPBACK, settings, state_dir
+from services.settings import LOOPBACK, cache_dir, settings, state_dir
 
 SCALA = "2.13"
 QUICK = ("-XX:+UseSerialGC",)
@@ -37,6 +39,7 @@ CONFIGURATION = {
     "spark.sql.shuffle.partitions": "2",
     "spark.sql.streaming.metricsEnabled": "false",
 }
+LOCAL = CONFIGURATION["spark.master"]
 KEPT_LOGS = 10
 _jvm: subprocess.Popen | None = None
 
@@ -50,6 +53,13 @@ def class_path() -> str:
     """Spark's jars and the course's connectors, jar by jar: an archive refuses folders and wildcards."""
     own = sorted((spark_home() / "jars").glob("*.jar"), key=lambda jar: (not jar.name.startswith("slf4j-api"), jar.name))
     return os.pathsep.join(map(str, [*own, *downloads.jars("spark")]))
+
+
+def require_jars() -> None:
+    """SetupError if one of the jars that Spark needs beside its own is not in the cache."""
+    missing = next((jar for jar in downloads.jars("spark") if not jar.exists()), None)
+    if missing:
+        raise SetupError(f"{missing.name} is not in {cache_dir()}; run: make setup")
 
 
 @lru_cache
@@ -105,21 +115,57 @@ def _archive_options(java: Path) -> list[str]:
     return [f"{flag}={path}", "-Xlog:disable", "-Xlog:all=error:stderr"]
 
 
-def warm_up(extra: tuple[str, ...] = ()) -> None:
-    """Launch the JVM now and return at once; spark_session() will find it running."""
+def master() -> str:
+    """Where sessions of this process run: what SPARK_MASTER names, else this checkout's running cluster, else this machine's own JVM."""
+    if settings().spark_master:
+        return settings().spark_master
+    from services import cluster
+
+    return cluster.address() or LOCAL
+
+
+def quick_options(extra: tuple[str, ...] = ()) -> list[str]:
+    """Java options of every program of Spark's that is started with class_path(): quick to start, quiet."""
+    java = find_java(settings().java)
+    return [*QUICK, *(extra or _archive_options(java)), f"-Dlog4j2.configurationFile={_log_configuration()}", "-Dlog4j2.disableJmx=true"]
+
+
+def java_command(*options: str, extra: tuple[str, ...] = ()) -> list[str | Path]:
+    """The start of a command line that runs a program of Spark's on the course's Java."""
+    java = find_java(settings().java)
+    return [java, *quick_options(extra), *module_options(java), *options, f"-Djava.io.tmpdir={tempfile.gettempdir()}", "-cp", class_path()]
+
+
+def _submit_options(place: str) -> list[str | Path]:
+    """What SparkSubmit is told; a local master needs nothing of the cluster's part."""
+    chosen, shared = dict(CONFIGURATION), []
+    if not place.startswith("local"):
+        from services import cluster
+
+        chosen |= cluster.configuration(place)
+        shared = ["--properties-file", cluster.properties()] if place == cluster.address() else []
+    chosen["spark.master"] = place
+    return [*shared, *(part for key, value in chosen.items() for part in ("--conf", f"{key}={value}"))]
+
+
+def warm_up(extra: tuple[str, ...] = (), place: str | None = None) -> None:
+    """Launch the JVM now and return at once; spark_session() will find it running.
+
+    Raises:
+        SetupError: `make setup` has not run.
+        StartFailed: no master answers where SPARK_MASTER points to.
+    """
     global _jvm
     if _jvm is not None and _jvm.poll() is None:
         return
-    downloads.require()
-    java = find_java(settings().java)
-    command = [java, *QUICK, *module_options(java), *(extra or _archive_options(java)), f"-Xmx{settings().spark_driver_memory}",
-               f"-Dlog4j2.configurationFile={_log_configuration()}", "-Dlog4j2.disableJmx=true", f"-Djava.io.tmpdir={tempfile.gettempdir()}",
-               "-cp", class_path(), "org.apache.spark.deploy.SparkSubmit",
-               *(part for key, value in CONFIGURATION.items() for part in ("--conf", f"{key}={value}")), "pyspark-shell"]  # fmt: skip
+    require_jars()
+    place = place or master()
+    command = [*java_command(f"-Xmx{settings().spark_driver_memory}", extra=extra), "org.apache.spark.deploy.SparkSubmit", *_submit_options(place),
+               "pyspark-shell"]  # fmt: skip
     info = Path(tempfile.mkdtemp(prefix="spark-gateway-")) / "port"
     log = state_dir() / "log" / f"spark-{os.getpid()}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    for old in sorted(log.parent.glob("spark-*.log"), key=os.path.getmtime)[:-KEPT_LOGS]:
+    for old in sorted(log.parent.glob("spark-[0-9]*.log"), key=os.path.getmtime)[:-KEPT_LOGS]:
         old.unlink(missing_ok=True)
     environment = {**marked_environment("spark"), "_PYSPARK_DRIVER_CONN_INFO_PATH": str(info), "SPARK_HOME": str(spark_home())}
     environment.pop("PYSPARK_GATEWAY_PORT", None)
@@ -128,7 +174,7 @@ def warm_up(extra: tuple[str, ...] = ()) -> None:
         # The pipe on its standard input is its leash: when this process dies in any way, the JVM reads the end and exits.
         _jvm = subprocess.Popen([str(part) for part in command], stdin=subprocess.PIPE, stdout=out, stderr=out, env=environment,
                                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))  # fmt: skip
-    _jvm.info, _jvm.log = info, log
+    _jvm.info, _jvm.log, _jvm.place = info, log, place
     atexit.register(stop_jvm)
 
 
@@ -186,7 +232,7 @@ def spark_session(**configuration: str):
             the memory are fixed once the JVM runs.
 
     Raises:
-        StartFailed: the JVM did not come up.
+        StartFailed: the JVM did not come up, or the cluster does not answer or does not fit.
         SetupError: `make setup` has not run.
     """
     from pyspark import SparkContext
@@ -197,11 +243,12 @@ def spark_session(**configuration: str):
 
     if SparkContext._gateway is None:
         _connect()
-    builder = SparkSession.builder
-    for key, value in configuration.items():
-        builder = builder.config(key, value)
     try:
-        return builder.getOrCreate()
+        if _jvm is None or _jvm.place.startswith("local"):
+            return SparkSession.builder.config(map=configuration).getOrCreate()
+        from services import cluster
+
+        return cluster.join(_jvm.place, configuration)
     finally:
         # A child process must not talk to this process's JVM by accident.
         os.environ.pop("PYSPARK_GATEWAY_PORT", None)
@@ -263,7 +310,7 @@ def _train(target: str) -> None:
     """Use what labs use, so that its classes are in the archive: SQL, JSON, JDBC, the Kafka source, a streaming query."""
     java = find_java(settings().java)
     flag = "-XX:AOTCacheOutput" if java_version(java) >= 25 else "-XX:ArchiveClassesAtExit"
-    warm_up((f"{flag}={target}",))
+    warm_up((f"{flag}={target}",), LOCAL)
     spark = spark_session()
     frame = spark.range(200).selectExpr("id % 7 AS key", "to_json(struct(id AS a, cast(id AS string) AS b)) AS value")
     parsed = frame.selectExpr("key", "from_json(value, 'a INT, b STRING, broken STRING', map('columnNameOfCorruptRecord', 'broken')) AS e")

@@ -11,7 +11,7 @@ THROUGH ?=
 GRADE_SEED ?=
 UNSAFE ?=
 ALL ?=
-.PHONY: demo live grade build verify handout lint bench endurance pins
+.PHONY: demo live grade build verify handout lint bench endurance pins test-fast test-services test-engine contract
 
 demo: setup ## stream and yearly files into one warehouse, with a kill in mid-run; reconcile; demo.html (DEMO_EVENTS=5000 SEED=1 REAL_DATA=dir BATCH_ENGINE=spark)
 	@$(PY) -m solutions.demo demo --events "$(DEMO_EVENTS)" --seed "$(SEED)" $(if $(REAL_DATA),--real-data "$(REAL_DATA)")
@@ -21,7 +21,7 @@ live: setup ## simulator, stream and a page that refreshes by itself, until Ctrl
 
 grade: ready lab-number ## all checks on a notebook that was handed in, in a sandbox (N=02 SUBMISSION=path OUT=dir GRADE_SEED=7 UNSAFE=1)
 	@test -n "$(SUBMISSION)" || { echo "error: name the notebook to grade: make grade N=$(N) SUBMISSION=path/to/lab.ipynb" >&2; exit 1; }
-	@$(PY) -m grading.author grade --lab "$(N)" --submission "$(SUBMISSION)" $(if $(OUT),--out "$(OUT)") $(if $(GRADE_SEED),--seed "$(GRADE_SEED)") $(if $(UNSAFE),--unsafe)
+	@$(PY) -m grading.author grade --lab "$(N)" $(if $(SERVICES),--services "$(SERVICES)") --submission "$(SUBMISSION)" $(if $(OUT),--out "$(OUT)") $(if $(GRADE_SEED),--seed "$(GRADE_SEED)") $(if $(UNSAFE),--unsafe)
 
 build: setup ## author: labs/ and the executed solution notebooks from solutions/ (N=02)
 	@$(PY) -m grading.author build $(if $(N),--lab "$(N)")
@@ -32,6 +32,18 @@ verify: setup ## author: is every lab what it promises? what changed, and a samp
 handout: setup ## instructor: cut a class's copy, without solutions and hidden checks (THROUGH=03 OUT=dir)
 	@test -n "$(THROUGH)" -a -n "$(OUT)" || { echo "error: name the last lab and a folder: make handout THROUGH=03 OUT=../class" >&2; exit 1; }
 	@$(PY) -m grading.author handout --through "$(THROUGH)" --out "$(OUT)"
+
+test-fast: setup ## the tests that need no service
+	@$(PY) -m pytest --services=local -m "not services and not spark and not engine and not compose and not long"
+
+test-services: setup ## the tests that need services (SERVICES=…)
+	@$(PY) -m pytest $(if $(SERVICES),--services=$(SERVICES)) -m "(services or spark) and not engine and not compose and not long"
+
+test-engine: setup ## the tests of images, containers and the engine's faults; an engine must run, make images must have been here
+	@$(PY) -m pytest --services=local -m engine
+
+contract: setup ## what the course asks of an image, asked of any (KAFKA_IMAGE=… ZOOKEEPER_IMAGE=… KRAFT_IMAGE=… MYSQL_IMAGE=…)
+	@$(foreach image,ZOOKEEPER_IMAGE KAFKA_IMAGE KRAFT_IMAGE MYSQL_IMAGE JUPYTER_IMAGE,$(if $($(image)),$(image)="$($(image))")) $(PY) -m pytest --services=local -m engine tests/lanes/test_images.py
 
 lint: setup ## ruff
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

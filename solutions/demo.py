@@ -38,7 +38,7 @@ import services.spark
 from datasets.events import Record
 from datasets.oracle import Oracle, WindowOracle, replay
 from grading.notebook import earlier
-from services import local, processes
+from services import lanes, processes
 from services.errors import CourseError, disk_full, one_sentence
 from services.settings import ROOT, Settings, state_dir
 from solutions.demo_page import write_page
@@ -186,18 +186,18 @@ def _kill_group(pid: int) -> None:
 def revived() -> Iterator[list[str]]:
     """Start again, as long as the block runs, each service that dies; yields the names of those that did."""
     died: list[str] = []
-    over = threading.Event()
+    over, running = threading.Event(), lanes.lane()
 
     def watch() -> None:
         while not over.wait(0.5):
-            dead = [name for name in local.NAMES if not processes.alive(processes.find(name))]
+            dead = [name for name in running.names() if not running.alive(name)]
             if dead and not over.is_set():
                 died.extend(dead)
                 console.print(
                     f"  [yellow]{', '.join(dead)} died; starting again what is missing[/]"
                 )
                 try:
-                    local.up()
+                    running.up()
                 except CourseError as error:
                     console.print(f"  [yellow]not yet: {str(error).splitlines()[0]}[/]")
 
@@ -438,7 +438,7 @@ class Demo:
         console.print(
             f"  [yellow]the driver ended early (exit {self.driver.process.returncode}); starting it again[/]"
         )
-        patiently(lambda: local.up())
+        patiently(lanes.up)
         self.driver = Driver(self.settings, go_on)
 
     def reconcile(self):
@@ -626,15 +626,15 @@ def demo(
         )
     with processes.locked("demo", "a demo"):
         given = _given(events, seed, real_data, state_dir() / "demo" / "yearly")
-        found_running = all(processes.alive(processes.find(name)) for name in local.NAMES)
+        found_running = lanes.all_alive()
         try:
-            local.up(console.print)
+            lanes.up(console.print)
             report, run = run_demo(given)
             show(report, run)
             write_page(page, run.settings, report, run.stages)
         finally:
             if not (found_running or keep):
-                local.down()
+                lanes.down()
         if not report.true:
             raise CourseError(
                 f"{sum(not line.true for line in report.lines)} lines of the reconciliation are false; nothing was cleaned up: make up, then look"

@@ -22,7 +22,7 @@ from rich.console import Console
 import services
 from datasets.events import live_records
 from grading.notebook import earlier
-from services import local, processes
+from services import lanes, processes
 from services.errors import CourseError, one_sentence
 from services.settings import LOOPBACK, ROOT, Settings, state_dir
 from solutions.demo import (
@@ -168,7 +168,7 @@ class Live:
         console.print(
             f"  [yellow]the driver ended (exit {self.driver.process.returncode}); starting it again[/]"
         )
-        patiently(local.up)
+        patiently(lanes.up)
         self.driver = Driver(self.settings, go_on=True)
 
     def stop(self) -> None:
@@ -197,7 +197,7 @@ def live(
 ) -> None:
     """Simulator, stream and page until Ctrl-C."""
     with processes.locked("live", "a live run"):
-        found_running = all(processes.alive(processes.find(name)) for name in local.NAMES)
+        found_running = lanes.all_alive()
         run = page = None
         try:
             services.up()
@@ -218,7 +218,7 @@ def live(
             if run:
                 run.stop()
             if not found_running:
-                local.down()
+                lanes.down()
 
 
 if __name__ == "__main__":

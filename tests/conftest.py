@@ -1,4 +1,8 @@
-"""One stack of real services for the whole test session, in a state folder of its own, ended whatever happens."""
+"""One stack of real services for the whole test session, in a state folder of its own, ended whatever happens.
+
+Where they run: --services=auto|local|containers|compose. auto takes containers where an engine answers and has the images, else local processes.
+Nothing is skipped for want of a service: tests of an engine are chosen by -m engine, those of the compose stack by -m compose.
+"""
 
 import logging
 import os
@@ -17,14 +21,55 @@ STATE = Path(tempfile.mkdtemp(prefix="accident-labs-test-"))
 os.environ["ACCIDENT_LABS_STATE"] = str(STATE)
 for port in ("ZOOKEEPER_PORT", "KAFKA_PORT", "MYSQL_PORT"):
     os.environ[port] = ""
+# What a checkout's .env asks for is for its people; a test run is told by its environment alone.
+os.environ.setdefault("KAFKA", "zookeeper")
+os.environ.setdefault("BROKERS", "1")
+NEED_SERVICES = {"stack", "healthy_stack", "run", "spark"}
+
+
+def pytest_addoption(parser):
+    """Where services run."""
+    parser.addoption("--services", choices=["auto", "local", "containers", "compose"], default="auto", help="where services run; default: auto")
+
+
+def pytest_configure(config):
+    """Choose the lane once; every process that a test starts is told."""
+    os.environ["LANE"] = config.getoption("--services")
+    from services import lanes
+    from services.settings import settings
+
+    os.environ["LANE"], config.why = lanes.choose(tests=True)
+    settings.cache_clear()
+
+
+def pytest_sessionstart(session):
+    """Say in a line which lane was taken, and why."""
+    if reporter := session.config.pluginmanager.get_plugin("terminalreporter"):
+        reporter.write_line(f"services: {os.environ['LANE']} ({session.config.why})")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Mark what needs services; on another lane leave out the tests of the local one, and say how many."""
+    for item in items:
+        if NEED_SERVICES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.services)
+    if hasattr(config, "workerinput"):
+        # One of several processes: what takes long goes first, so that the quick ones fill the end.
+        items.sort(key=lambda item: not (item.get_closest_marker("services") or item.get_closest_marker("spark")))
+    if os.environ["LANE"] != "local":
+        left_out = [item for item in items if item.get_closest_marker("local")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_sessionfinish():
-    """Stop what the tests started, and drop its data."""
-    from services import local, spark
+    """Stop what the tests started, and drop its data. A compose stack was there before, and stays."""
+    from services import lanes, leash, spark
 
     spark.stop_jvm()
-    local.down()
+    if os.environ["LANE"] != "compose":
+        lanes.down()
+    leash.release()
     shutil.rmtree(STATE, ignore_errors=True)
 
 
@@ -32,7 +77,10 @@ def pytest_sessionfinish():
 def stack():
     """Running ZooKeeper, Kafka and MySQL; the settings that lead to them."""
     import services
+    from services import leash
 
+    if os.environ["LANE"] != "compose":
+        leash.hold(remove=STATE)
     services.up()
     return services.settings()
 

@@ -88,6 +88,9 @@ def ensure_topic(
 ) -> bool:
     """Create the topic unless it is there; True if it was created now, False if it was there.
 
+    It gets as many copies as the broker's own default says (replication_factor -1): one here,
+    three where there are three brokers.
+
     Args:
         admin: a KafkaAdminClient.
         configs: topic settings, for example {"retention.ms": "-1"}; None: the broker's own.
@@ -101,7 +104,7 @@ def ensure_topic(
     >>> ensure_topic(admin, "accidents", 6, TOPIC_CONFIGS)
     True
     """
-    about = {"num_partitions": partitions, "replication_factor": 1, "configs": configs or {}}
+    about = {"num_partitions": partitions, "replication_factor": -1, "configs": configs or {}}
     try:
         admin.create_topics({name: about})
         return True

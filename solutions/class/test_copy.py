@@ -9,7 +9,7 @@ from nbclient import NotebookClient
 
 from datasets.events import first_reports, live_records
 from grading import hints, manifest, merge, run, work
-from services import local
+from services import lanes
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def course(tmp_path, monkeypatch):
 
 def test_services_are_ready(stack):
     """ZooKeeper, Kafka and MySQL answer."""
-    assert {row["name"]: row["state"] for row in local.status()} == dict.fromkeys(
-        local.NAMES, "ready"
+    assert {row["name"]: row["state"] for row in lanes.status()} == dict.fromkeys(
+        lanes.names(), "ready"
     )
 
 

@@ -16,8 +16,8 @@ folder = "90_toy"
 title = "Toy"
 reading_min = 5
 drill_min = 5
-call_s = 0.8
-load_s = 1
+call_s = 2
+load_s = 5
 memory_mb = 512
 
 [[lab.exercise]]

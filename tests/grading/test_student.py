@@ -185,7 +185,7 @@ def shared():
 @pytest.fixture
 def student():
     """A student of one test."""
-    student = student_of(CODE, call_s=1)
+    student = student_of(CODE, call_s=5)
     yield student
     student.close()
 
@@ -400,7 +400,7 @@ def test_only_answers_can_be_called(student):
 def test_a_cell_that_breaks_loading_costs_only_itself(cell, why):
     """The cells around it are there; what happened is said, with the cell's number."""
     cells = (("cell 1", "def a(): return 1"), ("cell 2", cell), ("cell 3", "def c(): return 3"))
-    student = Student(Source("lab_probe", (), cells, frozenset("abc")), Limits(5, 1, 512))
+    student = Student(Source("lab_probe", (), cells, frozenset("abc")), Limits(5, 5, 512))
     try:
         notes = student.load().notes
         assert (student.a(), student.c()) == (1, 3)

@@ -10,7 +10,7 @@ from kafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 from datasets.events import accidents, live_records
 from grading.notebook import earlier
-from services import faults, local
+from services import faults, lanes
 
 lab = earlier("03")
 
@@ -98,7 +98,7 @@ def test_a_broker_that_dies_under_way_costs_no_acknowledged_record(healthy_stack
         for number, record in enumerate(sent):
             if number == 2000:
                 faults.kill("kafka")
-                local.up()
+                lanes.up()
             yield record
 
     report = lab.send_all(lab.build_producer(run.kafka_bootstrap), topic, fragile())

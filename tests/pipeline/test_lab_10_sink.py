@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from datasets.events import Record, accidents, live_records
 from datasets.oracle import Oracle
 from grading.notebook import earlier
-from services import faults, local
+from services import faults, lanes
 
 lab, events = earlier("10"), earlier("02")
 
@@ -207,7 +207,7 @@ def test_mysql_killed_in_mid_stream_ends_the_query_and_loses_nothing(healthy_sta
 
     with pytest.raises(Exception, match=r"(?i)mysql|connect|communications"):
         run_facts(pipeline, spark, kill)
-    local.up()
+    lanes.up()
     run_facts(pipeline, spark)
     assert false_lines(pipeline, oracle) == []
 

@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 import sqlalchemy as sa
 
-from services import local, processes
+from services import lanes, processes
 from services.settings import ROOT
 from solutions.live import DATABASE
 
@@ -42,7 +42,8 @@ def test_live_runs_until_it_is_told_to_stop(stack):
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate(timeout=60)
     assert (running.returncode, errors.strip().splitlines()[-1]) == (130, "stopped by Ctrl-C")
-    assert {process.pid for process in processes.strays()} == {processes.find(name).pid for name in local.NAMES}
+    assert lanes.all_alive()
+    assert {processes.name_of(process) for process in processes.strays()} <= set(lanes.names())
 
 
 @pytest.mark.parametrize(

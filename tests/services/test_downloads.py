@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def mirror(tmp_path):
 @pytest.fixture
 def one_jar(monkeypatch, tmp_path):
     """An empty cache, and one small jar as all that is pinned; its real bytes lie in the real cache."""
-    jar = min(downloads.pinned_jars(), key=lambda each: each.path.stat().st_size)
+    jar = min(downloads.wanted(*downloads.SET_UP), key=lambda each: each.path.stat().st_size)
     real = jar.path
     monkeypatch.setenv("ACCIDENT_LABS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(downloads, "pinned_jars", lambda: (jar,))
@@ -102,8 +103,34 @@ def test_a_source_that_cannot_be_reached_is_one_sentence(one_jar, monkeypatch):
 
 
 def test_every_pinned_jar_is_in_the_cache_with_its_checksum():
-    """What runs is what was pinned."""
-    assert [jar.path.name for jar in downloads.pinned_jars() if downloads.sha256(jar.path) != jar.sha256] == []
+    """What runs is what was pinned; set-up has fetched its own, and Kafka 4's are right where they were needed."""
+    there = [*downloads.wanted(*downloads.SET_UP), *(jar for jar in downloads.pinned_jars() if jar.path.exists())]
+    assert [jar.path.name for jar in there if downloads.sha256(jar.path) != jar.sha256] == []
+
+
+def test_the_jars_of_another_user_come_when_they_are_needed(mirror, one_jar, monkeypatch):
+    """Set-up neither fetches Kafka 4's nor misses them; `ensure_jars` fetches them once; a failure names the command that was run, not set-up."""
+    (folder, address), (jar, real) = mirror, one_jar
+    kraft = replace(jar, users=("kraft",))
+    monkeypatch.setattr(downloads, "pinned_jars", lambda: (kraft,))
+    monkeypatch.setattr(downloads, "mysqld", list)
+    monkeypatch.setenv("MAVEN_MIRROR", address)
+    said = []
+    downloads.fetch_jars(said.append)
+    downloads.require()
+    with pytest.raises(SetupError, match=r"is not in .*; run: python -m services up --kafka kraft"):
+        downloads.require("kraft")
+    with pytest.raises(SetupError, match="then run the same command again"):
+        downloads.ensure_jars("kraft", said.append)
+    put(folder, jar, real.read_bytes())
+    said.clear()
+    downloads.ensure_jars("kraft", said.append)
+    assert said[0] == "fetching 1 jars for Kafka 4"
+    assert downloads.sha256(jar.path) == jar.sha256
+    said.clear()
+    shutil.rmtree(folder)
+    downloads.ensure_jars("kraft", said.append)
+    assert said == []
 
 
 def test_a_missing_jar_is_told_with_the_command(one_jar):

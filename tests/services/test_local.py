@@ -15,11 +15,12 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaError
 
 import services
-from services import faults, local, processes
+from services import faults, local, processes, ready
 from services.errors import NotRunning
 from services.settings import state_dir
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.local
 
 
 def cli(*words: str, state: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
@@ -232,11 +233,12 @@ def test_a_paused_service_is_open_and_silent_until_it_is_resumed(healthy_stack):
     faults.pause("mysql")
     try:
         assert processes.port_open(local.running()["mysql"]["port"])
+        assert (local.alive("mysql"), local.status()[2]["state"]) == (True, "paused")
         with pytest.raises(pymysql.OperationalError):
-            local.mysql_ready(local.running()["mysql"]["port"])
+            ready.mysql(local.running()["mysql"]["port"])
     finally:
         faults.resume("mysql")
-    assert processes.wait_until(lambda: local.mysql_ready(local.running()["mysql"]["port"]), 30, "mysql")
+    assert processes.wait_until(lambda: ready.mysql(local.running()["mysql"]["port"]), 30, "mysql")
 
 
 def test_a_stopped_service_is_missed_by_name(healthy_stack):
@@ -289,7 +291,7 @@ def test_a_service_whose_state_folder_was_deleted_is_replaced(tmp_path, monkeypa
         local.start("zookeeper")
         new = processes.find("zookeeper")
         assert (processes.alive(old), processes.strays()) == (False, [new])
-        assert local.zookeeper_ready(local.running()["zookeeper"]["port"])
+        assert ready.zookeeper(local.running()["zookeeper"]["port"])
     finally:
         local.down()
 

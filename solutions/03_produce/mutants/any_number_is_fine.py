@@ -7,7 +7,7 @@ FAILS = [
 
 
 def ensure_topic(admin, name, partitions=6, configs=None):
-    about = {"num_partitions": partitions, "replication_factor": 1, "configs": configs or {}}
+    about = {"num_partitions": partitions, "replication_factor": -1, "configs": configs or {}}
     try:
         admin.create_topics({name: about})
         return True

@@ -47,11 +47,19 @@ def serve(root: Path, lab: manifest.Lab | None, browser: bool, say: Say) -> None
 
 def start_services(say: Say) -> None:
     """Start them in the background; a notebook's first cell waits for them and says what went wrong."""
+    from services import lanes
+
     log = state_dir() / "log" / "up.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as out:
         subprocess.Popen(
-            [sys.executable, "-m", "services", "up"], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=manifest.ROOT, start_new_session=True
+            # Not what `make up` would choose: Compose brings a JupyterLab of its own.
+            [sys.executable, "-m", "services", "up", "--lane", lanes.name_now()],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            cwd=manifest.ROOT,
+            start_new_session=True,
         )
     say("services start in the background (make status shows them)")
 

@@ -13,6 +13,7 @@ from grading import manifest, merge
 from grading.cells import broken_names
 from grading.manifest import Exercise
 from grading.work import saved_cells
+from services.settings import inside
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,9 @@ def notebook_file() -> Path | None:
 
 
 def odd_python() -> list[str]:
-    """A sentence if this kernel is not the course's own Python."""
+    """A sentence if this kernel is not the course's own Python. Compose's JupyterLab brings its own; the checkout's .venv is the host's."""
     own = manifest.ROOT / ".venv"
-    if not (own / "complete").exists() or Path(sys.prefix).resolve() == own.resolve():
+    if inside() or not (own / "complete").exists() or Path(sys.prefix).resolve() == own.resolve():
         return []
     version = ".".join(map(str, sys.version_info[:2]))
     return [f"This kernel is Python {version} of {sys.prefix}, not the course's own in {own}. Start JupyterLab with: make lab"]

@@ -8,6 +8,7 @@ Both start as root, for one reason: the owner's number is known only once the re
 
 import os
 import pwd
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -102,10 +103,16 @@ def _write_private(path: Path, text: str) -> None:
 # --- jupyter ---------------------------------------------------------------------------------------------------------
 
 
-def jupyter() -> None:
-    """Become the repository's owner, then JupyterLab on port 8888 of this container, with the token that `.env` holds. Does not return."""
+def jupyter(*first: str) -> None:
+    """Become the repository's owner, then JupyterLab on port 8888 of this container, with the token that `.env` holds. Does not return.
+
+    Args:
+        first: a command to run before, as the owner; it may fail, then the log says why.
+    """
     become(ROOT.stat())
     os.chdir(ROOT)
+    if first:
+        subprocess.run(first, stdin=subprocess.DEVNULL, check=False)
     # In the environment, not on the command line, which every user of the machine can read.
     os.execve(sys.executable, jupyter_command(), {**os.environ, "JUPYTER_TOKEN": token(), INSIDE: "compose"})
 
@@ -164,4 +171,4 @@ def jupyter_command() -> list[str]:
 
 if __name__ == "__main__":
     with one_sentence():
-        {"files": files, "jupyter": jupyter}[sys.argv[1]]()
+        {"files": files, "jupyter": jupyter}[sys.argv[1]](*sys.argv[2:])

@@ -149,6 +149,9 @@ def test_another_python_is_named(monkeypatch, tmp_path):
     (tmp_path / ".venv" / "complete").touch()
     monkeypatch.setattr(kernel.manifest, "ROOT", tmp_path)
     assert kernel.odd_python()[0].endswith(f"not the course's own in {tmp_path / '.venv'}. Start JupyterLab with: make lab")
+    monkeypatch.setenv("ACCIDENT_LABS_INSIDE", "compose")
+    assert kernel.odd_python() == []
+    monkeypatch.delenv("ACCIDENT_LABS_INSIDE")
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
     assert kernel.odd_python() == []
 

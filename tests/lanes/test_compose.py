@@ -256,7 +256,7 @@ def test_a_drill_inside_jupyter_waits_for_the_host(topic, healthy_stack):
 @pytest.fixture
 def clone(tmp_path):
     """A checkout without .env that belongs to a user whom nobody knows, and its own name for Compose; all its volumes go afterwards."""
-    for part in ("services", "docker", "docker-compose.yml", "requirements.txt"):
+    for part in ("services", "grading", "datasets", "labs", "course.toml", "docker", "docker-compose.yml", "requirements.txt"):
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
         copy(ROOT / part, tmp_path / part)
     for path in (tmp_path, *tmp_path.rglob("*")):
@@ -277,7 +277,7 @@ def clone(tmp_path):
 
 
 def test_a_fresh_clone_gets_its_secrets_and_a_jupyter_that_is_not_root(clone):
-    """init makes .env for the owner alone; JupyterLab runs as the owner, and has no right more."""
+    """init makes .env for the owner alone; JupyterLab runs as the owner, and has no right more; the first lab's copy is there."""
     clone("run", "--rm", "init")
     made = clone.folder / ".env"
     assert (made.stat().st_mode & 0o777, made.stat().st_uid) == (0o600, STRANGER)
@@ -292,6 +292,7 @@ def test_a_fresh_clone_gets_its_secrets_and_a_jupyter_that_is_not_root(clone):
         )
         seen = status.decode().split()
         assert seen[:5] == ["Uid:", *[str(STRANGER)] * 4] and set(seen[6]) == {"0"}
+        assert (clone.folder / "work" / "00_start" / "lab.ipynb").exists()
     finally:
         container.remove(force=True)
     assert {path.stat().st_uid for path in clone.folder.rglob("*")} == {STRANGER}

@@ -24,6 +24,8 @@ for port in ("ZOOKEEPER_PORT", "KAFKA_PORT", "MYSQL_PORT"):
 # What a checkout's .env asks for is for its people; a test run is told by its environment alone.
 os.environ.setdefault("KAFKA", "zookeeper")
 os.environ.setdefault("BROKERS", "1")
+REPORTER = []
+"""Whoever writes to the terminal; nobody in the processes that xdist starts."""
 NEED_SERVICES = {"stack", "healthy_stack", "run", "spark"}
 
 
@@ -45,7 +47,14 @@ def pytest_configure(config):
 def pytest_sessionstart(session):
     """Say in a line which lane was taken, and why."""
     if reporter := session.config.pluginmanager.get_plugin("terminalreporter"):
+        REPORTER.append(reporter)
         reporter.write_line(f"services: {os.environ['LANE']} ({session.config.why})")
+
+
+def pytest_runtest_logreport(report):
+    """A run takes minutes: what failed is said when it fails, the rest at the end."""
+    if report.failed and REPORTER:
+        REPORTER[0].write_line(f"\n{report.when} of {report.nodeid} failed:\n{str(report.longrepr)[-1500:]}")
 
 
 def pytest_collection_modifyitems(config, items):

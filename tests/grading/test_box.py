@@ -23,7 +23,7 @@ needs_sandbox = pytest.mark.skipif(bool(WHY), reason=WHY or "sandbox")
 
 def inside(code: str, ports: dict[str, int] | None = None, names=("f",), memory_mb: int = 512):
     """A student in the sandbox."""
-    return Student(Source("lab_probe", (), (("cell 1", textwrap.dedent(code)),), frozenset(names)), Limits(20, 10, memory_mb), True, ports)
+    return Student(Source("lab_probe", (), (("cell 1", textwrap.dedent(code)),), frozenset(names)), Limits(30, 30, memory_mb), True, ports)
 
 
 def asked(code: str, *args, **options):

@@ -215,7 +215,7 @@ def test_a_leash_removes_temporary_folders_alone(state):
 
     held = dict(leash._held)
     with pytest.raises(ValueError, match="is no temporary folder"):
-        leash.hold(remove=ROOT / "var")
+        leash.hold(remove=Path(tempfile.gettempdir()).resolve().parent / "checkout" / "var")
     with pytest.raises(ValueError, match="is no temporary folder"):
         leash.hold(remove=Path(tempfile.gettempdir()))
     assert leash._held == held

@@ -12,7 +12,6 @@ the engine tells what they hold without the disk's cache. JupyterLab is in the s
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -24,16 +23,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.watch import Watch
 from services import docked, lanes, local, processes
 from services.errors import CourseError, one_sentence
 from services.settings import ROOT, settings
 
-EVERY_S = 0.25
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 console = Console() if sys.stdout.isatty() else Console(width=130)
 
 
-class Peak:
+class Peak(Watch):
     """The moment at which all parts together held most, while a block runs: MB by part, and each part's own highest."""
 
     def __init__(self, child: psutil.Process, lane: str):
@@ -41,26 +40,20 @@ class Peak:
         self.together: Counter = Counter()
         self.each: Counter = Counter()
         self.looks = 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
+        self._pool = ThreadPoolExecutor()
 
     def __exit__(self, *_):
-        self._over.set()
-        self._thread.join()
+        super().__exit__()
+        self._pool.shutdown()
 
-    def _watch(self) -> None:
-        with ThreadPoolExecutor() as pool:
-            while not self._over.wait(EVERY_S):
-                now = Counter()
-                for part, mb in (*of_processes(self.child), *of_containers(self.lane, pool)):
-                    now[part] += mb
-                self.looks += 1
-                self.each |= now
-                self.together = max(self.together, now, key=lambda parts: parts.total())
+    def look(self) -> None:
+        """Note what all parts hold now."""
+        now = Counter()
+        for part, mb in (*of_processes(self.child), *of_containers(self.lane, self._pool)):
+            now[part] += mb
+        self.looks += 1
+        self.each |= now
+        self.together = max(self.together, now, key=lambda parts: parts.total())
 
 
 def of_processes(child: psutil.Process) -> Iterator[tuple[str, float]]:

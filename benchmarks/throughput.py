@@ -10,7 +10,6 @@ tables without keys; and a producer for each message. Memory: the highest reside
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from contextlib import contextmanager
 from itertools import islice
@@ -25,6 +24,7 @@ from rich.table import Table
 
 import services
 import services.spark
+from benchmarks.watch import Watch
 from datasets.events import live_records
 from grading.notebook import earlier
 from services import lanes, processes
@@ -37,26 +37,16 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 console = Console() if sys.stdout.isatty() else Console(width=130)
 
 
-class Peak:
+class Peak(Watch):
     """The highest resident memory of some processes while a block runs, in MB."""
 
     def __init__(self, watched: dict[str, psutil.Process]):
         self.watched, self.mb = watched, dict.fromkeys(watched, 0)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.2):
-            for name, process in self.watched.items():
-                self.mb[name] = max(self.mb[name], process.memory_info().rss // 2**20)
+    def look(self) -> None:
+        """Note what each process holds now."""
+        for name, process in self.watched.items():
+            self.mb[name] = max(self.mb[name], process.memory_info().rss // 2**20)
 
 
 def seconds(work) -> float:

@@ -57,7 +57,7 @@ def on_services(lab: manifest.Lab, asked: str | None, tests: bool = False) -> No
     if name != "inside":
         os.environ["LANE"] = name
         settings.cache_clear()
-    print(f"services: {name} ({why})", file=sys.stderr)
+    print(lanes.line(name, why), file=sys.stderr)
     if name == "containers" and not lanes.all_alive():
         leash.hold()  # they were started for this command, and end with it
 

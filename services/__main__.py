@@ -46,7 +46,7 @@ def up(
     if lane is not None and lane not in lanes.NAMES:
         raise CourseError(f"there is no lane {lane!r}; the lanes are {', '.join(lanes.NAMES)}")
     name, why = (lane, "asked for by --lane") if lane else lanes.choose(person=True)
-    console.print(f"services: {name} ({why})", markup=False, highlight=False)
+    console.print(lanes.line(name, why), markup=False, highlight=False)
     ports = lanes.up(_say, shape, name)
     console.print("ready: " + ", ".join(f"{name} on {LOOPBACK}:{port}" for name, port in ports.items()), highlight=False)
     if workers := spark_workers or settings().spark_workers:

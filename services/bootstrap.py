@@ -93,7 +93,7 @@ def write_secrets() -> None:
 
 def completed(text: str) -> str:
     """The text of an `.env` with a random value for each secret that it lacks; what it says stays as it is."""
-    given = set(re.findall(r"^\s*(\w+)\s*=\s*\S", text, re.MULTILINE))
+    given = set(re.findall(r"^[ \t]*(\w+)[ \t]*=[ \t]*\S", text, re.MULTILINE))
     missing = [name for name in SECRETS if name not in given]
     start = text if not text or text.endswith("\n") else text + "\n"
     return start + "".join(f"{name}={secrets.token_urlsafe(24)}\n" for name in missing)

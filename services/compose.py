@@ -84,7 +84,7 @@ class Compose(Docked):
             PortTaken: a port belongs to another program.
             StartFailed: a service does not become ready; says its state, its last lines, the next step.
         """
-        with processes.locked("up", "starting or stopping services", wait_s=180):
+        with processes.starting_or_stopping():
             shape = shape or self.shape()
             if shape == Shape("kraft", 3):
                 raise SetupError(
@@ -196,7 +196,7 @@ class Compose(Docked):
         remove_state()
 
     def _remove(self, say: Say, *options: str) -> None:
-        with processes.locked("up", "starting or stopping services", wait_s=180):
+        with processes.starting_or_stopping():
             for container in self._members().values():
                 _awake(container)  # the engine cannot stop what is paused
             compose("down", "--timeout", "30", *options, say=say)

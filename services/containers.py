@@ -14,7 +14,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from services import engine, local, processes
-from services.docked import INNER_PORTS, Docked, engine_says, port_of, remove_state
+from services.docked import INNER_PORTS, Docked, archive_of, engine_says, port_of, remove_state
 from services.errors import SetupError
 from services.local import Shape, broker_id
 from services.processes import Say, unsaid
@@ -56,7 +56,7 @@ class Containers(Docked):
             SetupError: an image is not on the engine.
             StartFailed: a service does not become ready; says its state, its last lines, the next step.
         """
-        with _starting_or_stopping():
+        with processes.starting_or_stopping():
             shape = self._take_shape(shape, say)
             # Noted before the first start: after a killed `up` it says whose containers these are.
             processes.note("lane", {"lane": self.name, "kafka": shape.kafka, "brokers": shape.brokers})
@@ -69,7 +69,7 @@ class Containers(Docked):
 
     def down(self, say: Say = unsaid) -> None:
         """Stop and remove the containers, their network and their data: this lane keeps nothing."""
-        with _starting_or_stopping():
+        with processes.starting_or_stopping():
             self._remove(say)
             self.forget()
 
@@ -205,17 +205,14 @@ def _shape_of(container) -> Shape:
 
 def _owner(container, folder: str) -> tuple[int, int]:
     """User and group of a folder in a container."""
-    parts, _ = container.get_archive(folder)
-    with tarfile.open(fileobj=io.BytesIO(b"".join(parts))) as archive:
+    with archive_of(container, folder) as archive:
         entry = archive.next()
     return entry.uid, entry.gid
 
 
 def _choose_port(name: str, shape: Shape, found: dict) -> int:
-    """A port that was asked for is the first broker's; the others take what is free."""
-    asked = getattr(settings(), f"{kind(name)}_port") if kind(name) != "kafka" or name == shape.broker_names[0] else None
     taken = {port_of(container, other) for other, container in found.items()}
-    return processes.choose_port(kind(name), asked, running().get(name, {}).get("port"), taken)
+    return processes.choose_port(kind(name), local.asked_port(name, shape), running().get(name, {}).get("port"), taken)
 
 
 def _stack() -> str:
@@ -234,10 +231,6 @@ def _network():
 def _unless_gone(remove, **how) -> None:
     with suppress(NotFound):
         remove(**how)
-
-
-def _starting_or_stopping():
-    return processes.locked("up", "starting or stopping services", wait_s=180)
 
 
 LANE = Containers()

@@ -192,10 +192,15 @@ class Docked(ABC):
 
     def take_authority(self) -> None:
         """Copy the authority that MySQL made for itself out of its container, to check its certificate against."""
-        parts, _ = self._container("mysql").get_archive(AUTHORITY)
-        with tarfile.open(fileobj=io.BytesIO(b"".join(parts))) as archive:
+        with archive_of(self._container("mysql"), AUTHORITY) as archive:
             text = archive.extractfile(archive.next()).read().decode()
         processes.write_atomically(state_dir() / "run" / "mysql-ca.pem", text)
+
+
+def archive_of(container, path: str) -> tarfile.TarFile:
+    """A file or folder of a container, its own entry first; to be closed."""
+    parts, _ = container.get_archive(path)
+    return tarfile.open(fileobj=io.BytesIO(b"".join(parts)))
 
 
 @contextmanager

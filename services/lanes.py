@@ -4,7 +4,6 @@ A lane offers names, up, down, reset, status, alive, kill, stop, pause, resume, 
 environment or in .env chooses; `auto` takes what runs, and else what fits who asks.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 
 from services import processes
@@ -148,6 +147,6 @@ def status() -> list[dict]:
     return lane().status()
 
 
-def for_a_person(name: str, why: str, say: Callable[[str], None]) -> None:
-    """Say in one line which lane was taken, and why."""
-    say(f"services: {name} ({why})")
+def line(name: str, why: str) -> str:
+    """What a person is told of choose()'s answer."""
+    return f"services: {name} ({why})"

@@ -344,7 +344,7 @@ def up(say: Say = unsaid, shape: Shape | None = None) -> dict[str, int]:
         say: told each step.
         shape: which Kafka, how many brokers; None: as noted by the last `up`, else as the settings say.
     """
-    with _starting_or_stopping():
+    with processes.starting_or_stopping():
         chosen = shape or shape_now()
         _check_room()
         if chosen.kafka == "kraft":
@@ -359,13 +359,9 @@ def up(say: Say = unsaid, shape: Shape | None = None) -> dict[str, int]:
 def start(name: str) -> None:
     """Start one service (again) and wait until it is ready."""
     _check_name(name)
-    with _starting_or_stopping():
+    with processes.starting_or_stopping():
         _take_shape(shape_now(), unsaid)
         _bring_up((name,), unsaid)
-
-
-def _starting_or_stopping():
-    return processes.locked("up", "starting or stopping services", wait_s=180)
 
 
 def _check_room() -> None:
@@ -427,13 +423,16 @@ def _launch(name: str, say: Say) -> None:
 
 
 def _choose_port(name: str, noted: dict) -> int:
-    """A port that was asked for is the first broker's; the others take what is free."""
-    chosen, service = shape_now(), kind(name)
-    asked = getattr(settings(), f"{service}_port") if service != "kafka" or name == chosen.broker_names[0] else None
+    chosen = shape_now()
     others = {entry["port"] for other, entry in noted.items() if other != name}
     if chosen.kafka == "kraft" and (chosen.folder / "cluster.json").exists():
         others |= set(_cluster(chosen)["controllers"].values())
-    return processes.choose_port(service, asked, noted.get(name, {}).get("port"), others)
+    return processes.choose_port(kind(name), asked_port(name, chosen), noted.get(name, {}).get("port"), others)
+
+
+def asked_port(name: str, shape: Shape) -> int | None:
+    """The port that the settings ask for: of several brokers it is the first one's, the others take what is free."""
+    return getattr(settings(), f"{kind(name)}_port") if kind(name) != "kafka" or name == shape.broker_names[0] else None
 
 
 def _prepare_broker(name: str, say: Say) -> None:
@@ -491,7 +490,7 @@ def down(say: Say = unsaid) -> None:
 
     A Spark cluster is none of them: `services.cluster.down` ends it.
     """
-    with _starting_or_stopping():
+    with processes.starting_or_stopping():
         found = {name for name in EVERY if alive(name)}
         for name in sorted(found, key=_stopping_order):
             say(f"stopping {name}")

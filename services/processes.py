@@ -47,6 +47,11 @@ def locked(name: str, doing: str, wait_s: float = 0):
         lock.release()
 
 
+def starting_or_stopping():
+    """Hold the lock under which services start and stop; waits three minutes for another process to let it go."""
+    return locked("up", "starting or stopping services", wait_s=180)
+
+
 def marked_environment(name: str) -> dict[str, str]:
     """The environment of a child process: this one's, and the mark by which it is found again."""
     return {**os.environ, MARK: str(state_dir()), "ACCIDENT_LABS_PROCESS": name}

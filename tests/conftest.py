@@ -46,9 +46,11 @@ def pytest_configure(config):
 
 def pytest_sessionstart(session):
     """Say in a line which lane was taken, and why."""
+    from services import lanes
+
     if reporter := session.config.pluginmanager.get_plugin("terminalreporter"):
         REPORTER.append(reporter)
-        reporter.write_line(f"services: {os.environ['LANE']} ({session.config.why})")
+        reporter.write_line(lanes.line(os.environ["LANE"], session.config.why))
 
 
 def pytest_runtest_logreport(report):

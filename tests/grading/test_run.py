@@ -1,5 +1,6 @@
 """How checks are run and judged: outcomes, four-part messages, infra and its retries, fairness between exercises."""
 
+import os
 import textwrap
 
 import pytest
@@ -71,6 +72,15 @@ def test_a_check_s_end_is_told_in_parts(lab, body, outcome, wanted, got):
     assert (result.outcome, result.wanted) == (outcome, wanted)
     assert result.got.startswith(got)
     assert (result.claim, result.next_step) == ("It holds.", "" if outcome == "passed" else "Look again.")
+
+
+def test_a_ci_s_own_environment_changes_no_check(lab, monkeypatch):
+    """Where CI is set, pytest draws the whole difference of two long lists: that takes minutes. What was set is set again afterwards."""
+    for name in ("CI", "BUILD_NUMBER"):
+        monkeypatch.setenv(name, "7")
+    add_check(lab, "import os\nassert sorted({'CI', 'BUILD_NUMBER'} & set(os.environ)) == []")
+    assert checked(lab, only=frozenset(["90.1"]), hidden=False)["test_added"].outcome == "passed"
+    assert (os.environ["CI"], os.environ["BUILD_NUMBER"]) == ("7", "7")
 
 
 def test_points_of_a_check_with_parameters_are_shared_by_them(lab):

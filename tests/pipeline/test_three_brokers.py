@@ -44,7 +44,7 @@ def leader() -> str:
         admin.close()
 
 
-@pytest.mark.parametrize("kafka", ["zookeeper", pytest.param("kraft", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kafka", ["kraft", pytest.param("zookeeper", marks=pytest.mark.long)])
 def test_a_broker_killed_in_mid_stream_leaves_every_line_true(state, tmp_path, kafka):
     """kill -9 of a leader after the first batch: the stream goes on with the others, the dead one comes back, nothing is lost, nothing doubled."""
     command = [sys.executable, "-u", "-m", "solutions.demo", "demo", "--events", "600", "--seed", "9", "--page", str(tmp_path / "demo.html")]

@@ -36,6 +36,24 @@ def test_secrets_are_random_private_and_never_overwritten(checkout):
 
 
 @pytest.mark.parametrize(
+    ("text", "lacking"),
+    [
+        (bootstrap.CHOICES, set(bootstrap.SECRETS)),
+        ("JUPYTER_PORT=\nMYSQL_ADMIN_PASSWORD=one-of-a-person\n", {"MYSQL_LOADER_PASSWORD", "MYSQL_BI_PASSWORD", "JUPYTER_TOKEN"}),
+        ("MYSQL_ADMIN_PASSWORD=\nMYSQL_LOADER_PASSWORD = one-of-a-person", {"MYSQL_ADMIN_PASSWORD", "MYSQL_BI_PASSWORD", "JUPYTER_TOKEN"}),
+        ("", set(bootstrap.SECRETS)),
+    ],
+    ids=["choices", "after an empty line", "an empty one", "nothing"],
+)
+def test_a_secret_is_added_where_it_is_lacking_and_nowhere_else(text, lacking):
+    """A line without a value does not hide the next one; completed once, it is complete: no password changes under a running MySQL."""
+    once = bootstrap.completed(text)
+    assert once.startswith(text)
+    assert {line.partition("=")[0] for line in once.removeprefix(text).split()} == lacking
+    assert bootstrap.completed(once) == once
+
+
+@pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
         ("OLDEST", (3, 99), r"this is Python 3\.\d+ .*; the course needs 3\.99 to"),

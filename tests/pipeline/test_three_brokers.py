@@ -46,7 +46,7 @@ def leader() -> str:
 
 @pytest.mark.parametrize("kafka", ["kraft", pytest.param("zookeeper", marks=pytest.mark.long)])
 def test_a_broker_killed_in_mid_stream_leaves_every_line_true(state, tmp_path, kafka):
-    """kill -9 of a leader after the first batch: the stream goes on with the others, the dead one comes back, nothing is lost, nothing doubled."""
+    """kill -9 of a leader after the first batch: the dead one comes back, nothing is lost, nothing doubled."""
     command = [sys.executable, "-u", "-m", "solutions.demo", "demo", "--events", "600", "--seed", "9", "--page", str(tmp_path / "demo.html")]
     environment = {**os.environ, "COLUMNS": "150", "KAFKA": kafka, "BROKERS": "3"}
     with open(tmp_path / "said", "w") as said:

@@ -86,7 +86,7 @@ def test_one_bad_event_is_reported_and_the_others_arrive(run, topic):
     assert {key for key, _ in report.failed} == {events[10]["Police_ref"].encode(), events[20]["Police_ref"].encode()}
 
 
-@pytest.mark.parametrize("crash", [1, 2])
+@pytest.mark.parametrize("crash", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_broker_that_dies_under_way_costs_no_acknowledged_record(healthy_stack, run, crash):
     """SIGKILL in mid-send, then start: each acknowledged record is in the log exactly once, in order per key."""
     admin, topic = KafkaAdminClient(bootstrap_servers=run.kafka_bootstrap), run.topic

@@ -91,7 +91,7 @@ def of_containers(lane: str, pool: ThreadPoolExecutor) -> list[tuple[str, float]
     """(service, MB) of the lane's containers, JupyterLab's too; empty for the local lane."""
     if lane == "local":
         return []
-    members = lanes.of(lane)._members() if lane == "compose" else lanes.of(lane).containers()
+    members = lanes.of(lane).members() if lane == "compose" else lanes.of(lane).containers()
     running = {name: container for name, container in members.items() if container.status == "running"}
     return [(name, float(mb or 0)) for name, mb in zip(running, pool.map(_held, running.values()), strict=True)]
 
@@ -140,7 +140,7 @@ def main(
         raise CourseError(f"there is no lane {name!r} to measure; the lanes are {', '.join(lanes.NAMES)}")
     shape = local.Shape(kafka or settings().kafka, brokers or settings().brokers) if kafka or brokers else None
     module = lanes.of(name)
-    found_running = all(map(module.alive, module.names()))
+    found_running = lanes.all_alive(name)
     started = time.monotonic()
     lanes.up(console.print, shape, name)
     try:

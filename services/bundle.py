@@ -22,8 +22,10 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 try:
+    from services.digest import sha256
     from services.errors import ChecksumError, CourseError, SetupError, disk_full
 except ImportError:  # loaded by bootstrap, which has services/ itself on its path and none of the packages
+    from digest import sha256
     from errors import ChecksumError, CourseError, SetupError, disk_full
 
 __all__ = ["CourseError", "pack", "unpack", "unpack_wheels"]
@@ -137,7 +139,7 @@ def _write(out: Path, found: list[tuple[str, Path]], say: Say) -> None:
     if free < size + 2**20:
         raise OSError(errno.ENOSPC, f"{size // 2**20} MB are needed, {free // 2**20} MB are free")
     say(f"adding up {len(found)} files, {size // 2**20} MB")
-    files = {name: {"sha256": _sha256(path), "mode": path.stat().st_mode & 0o755} for name, path in found if not path.is_symlink()}
+    files = {name: {"sha256": sha256(path), "mode": path.stat().st_mode & 0o755} for name, path in found if not path.is_symlink()}
     links = {name: os.readlink(path) for name, path in found if path.is_symlink()}
     manifest = json.dumps({"format": FORMAT, **fits(), "files": files, "links": links}, indent=1).encode()
     partial = out.with_name(f"{out.name}.partial")
@@ -152,7 +154,7 @@ def _write(out: Path, found: list[tuple[str, Path]], say: Say) -> None:
         os.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)
-    say(f"{out}: {out.stat().st_size // 2**20} MB, SHA-256 {_sha256(out)}; on another machine: make setup BUNDLE={out.name}")
+    say(f"{out}: {out.stat().st_size // 2**20} MB, SHA-256 {sha256(out)}; on another machine: make setup BUNDLE={out.name}")
 
 
 def _add(tar: tarfile.TarFile, name: str, file, size: int) -> None:
@@ -231,9 +233,9 @@ def _opened(path: Path) -> Iterator[tuple[tarfile.TarFile, dict]]:
             ours = FORMAT.encode() in file.read(4096)
         if ours:
             raise ChecksumError(
-                f"{path} is broken ({error}); SHA-256 {_sha256(path)}, compare it with what make bundle said, and fetch it again"
+                f"{path} is broken ({error}); SHA-256 {sha256(path)}, compare it with what make bundle said, and fetch it again"
             ) from None
-        raise SetupError(f"{path} is no bundle of this course (SHA-256 {_sha256(path)[:12]}…); make one with: make bundle OUT=class.tar") from None
+        raise SetupError(f"{path} is no bundle of this course (SHA-256 {sha256(path)[:12]}…); make one with: make bundle OUT=class.tar") from None
 
 
 def _manifest(path: Path, tar: tarfile.TarFile) -> dict:
@@ -299,11 +301,3 @@ def _full_disk_is_one_sentence(place: Path) -> Iterator[None]:
         if not disk_full(error):
             raise
         raise SetupError(f"the disk is full in {place} ({error.strerror}); free some space there, then run the same command again") from None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -11,7 +11,6 @@ import shlex
 import socket
 import sys
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +18,8 @@ import psutil
 
 from services import downloads, processes, spark
 from services.errors import StartFailed
-from services.processes import alive, wait_until, write_atomically
-from services.settings import LOOPBACK, ROOT, settings, state_dir
+from services.processes import Say, alive, unsaid, wait_until, write_atomically
+from services.settings import LOOPBACK, ROOT, noted, settings, state_dir
 
 MASTER = "spark-master"
 MAIN = {"master": "org.apache.spark.deploy.master.Master", "worker": "org.apache.spark.deploy.worker.Worker"}
@@ -38,7 +37,7 @@ ANSWER_S = 10
 # --- the cluster of this checkout ------------------------------------------------------------------------------------------
 
 
-def up(workers: int, say: Callable[[str], None] = lambda text: None) -> str:
+def up(workers: int, say: Say = unsaid) -> str:
     """Start a master and its workers, or what is missing of them, and wait until the master has them all.
 
     Safe to call again: what runs is left alone, what died is started again, workers beyond the number are stopped.
@@ -54,8 +53,8 @@ def up(workers: int, say: Callable[[str], None] = lambda text: None) -> str:
         SetupError: `make setup` has not run.
         StartFailed: a process ended, or the workers did not come within a minute.
     """
-    with processes.locked("spark", "starting or stopping the Spark cluster", wait_s=180):
-        spark.require_jars()
+    with _starting_or_stopping():
+        downloads.require_jars("spark")
         wanted = [worker_name(number) for number in range(1, workers + 1)]
         _stop(say, [name for name in names() if name not in (MASTER, *wanted)])
         if not alive(_process(MASTER)):
@@ -65,40 +64,44 @@ def up(workers: int, say: Callable[[str], None] = lambda text: None) -> str:
             if not alive(_process(name)):
                 _start_worker(name, say)
         for name in wanted:
-            what = f"{name} is not on the list of the master at {_address(_noted())}"
+            what = f"{name} is not on the list of the master at {_address(noted('spark'))}"
             wait_until(lambda name=name: name in listed(), WITHIN_S, what, _process(name), processes.log_file(name))
-    return _address(_noted())
+    return _address(noted("spark"))
 
 
-def down(say: Callable[[str], None] = lambda text: None) -> None:
+def down(say: Say = unsaid) -> None:
     """Stop workers, master and what a crash left of them; sessions that run on the cluster lose it."""
-    with processes.locked("spark", "starting or stopping the Spark cluster", wait_s=180):
+    with _starting_or_stopping():
         _stop(say, names()[::-1])
         for lost in _lost():
             say(f"stopping process {lost.pid}, left behind by an earlier Spark cluster")
             processes.end(lost)
-        if noted := _noted():
-            _note({**noted, "workers": {}})
+        if before := noted("spark"):
+            processes.note("spark", {**before, "workers": {}})
+
+
+def _starting_or_stopping():
+    return processes.locked("spark", "starting or stopping the Spark cluster", wait_s=180)
 
 
 def names() -> tuple[str, ...]:
     """The processes of the cluster that runs or ran last, the master first; empty where none was started."""
-    noted = _noted()
-    return (MASTER, *noted["workers"]) if noted.get("workers") else ()
+    known = noted("spark")
+    return (MASTER, *known["workers"]) if known.get("workers") else ()
 
 
 def address() -> str | None:
     """The address of this checkout's running cluster, or None."""
-    return _address(_noted()) if names() and alive(_process(MASTER)) else None
+    return _address(noted("spark")) if names() and alive(_process(MASTER)) else None
 
 
 def status() -> list[dict]:
     """One row a process: name, state (ready, starting, stopped), address, pid, resident MB with the executors below it."""
-    there, noted, rows = listed(), _noted(), []
+    there, known, rows = listed(), noted("spark"), []
     for name in names():
         process, row = _process(name), {"name": name, "state": "stopped", "address": "", "pid": "", "mb": ""}
         if alive(process):
-            port = noted["port"] if name == MASTER else noted["workers"][name]
+            port = known["port"] if name == MASTER else known["workers"][name]
             row |= {"state": "ready" if name in there else "starting", "address": f"{LOOPBACK}:{port}", "pid": process.pid, "mb": _megabytes(process)}
         rows.append(row)
     return rows
@@ -107,7 +110,9 @@ def status() -> list[dict]:
 def page(host: str = LOOPBACK, port: int | None = None) -> dict:
     """What a master, else this checkout's, says of itself: its JSON page. OSError where it does not answer."""
     place = f"[{host}]" if ":" in host else host
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://{place}:{port or _noted()['ui']}/json/", timeout=3) as answer:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+        f"http://{place}:{port or noted('spark')['ui']}/json/", timeout=3
+    ) as answer:
         return json.load(answer)
 
 
@@ -117,7 +122,7 @@ def listed() -> set[str]:
         ports = {worker["port"] for worker in page()["workers"] if worker["state"] == "ALIVE"}
     except (OSError, KeyError, ValueError):
         return set()
-    return {MASTER} | {name for name, port in _noted()["workers"].items() if port in ports}
+    return {MASTER} | {name for name, port in noted("spark")["workers"].items() if port in ports}
 
 
 def worker_name(number: int) -> str:
@@ -130,19 +135,8 @@ def properties() -> Path:
     return state_dir() / "run" / "spark.properties"
 
 
-def _noted() -> dict:
-    try:
-        return json.loads((state_dir() / "run" / "spark.json").read_text())
-    except FileNotFoundError:
-        return {}
-
-
-def _note(noted: dict) -> None:
-    write_atomically(state_dir() / "run" / "spark.json", json.dumps(noted))
-
-
-def _address(noted: dict) -> str:
-    return f"spark://{LOOPBACK}:{noted['port']}"
+def _address(known: dict) -> str:
+    return f"spark://{LOOPBACK}:{known['port']}"
 
 
 def _process(name: str) -> psutil.Process | None:
@@ -183,27 +177,27 @@ def _stop(say, wanted) -> None:
 
 
 def _start_master(say) -> None:
-    noted = _noted()
-    port = processes.choose_port(MASTER, None, noted.get("port"), set())
-    ui = processes.choose_port(MASTER, None, noted.get("ui"), {port})
+    known = noted("spark")
+    port = processes.choose_port(MASTER, None, known.get("port"), set())
+    ui = processes.choose_port(MASTER, None, known.get("ui"), {port})
     secret = secrets.token_urlsafe(32)
     write_atomically(properties(), f"spark.authenticate true\nspark.authenticate.secret {secret}\nspark.ui.killEnabled false\n"
                      "spark.master.rest.enabled false\nspark.worker.cleanup.enabled true\nspark.worker.cleanup.appDataTtl 86400\n")  # fmt: skip
-    _note({"port": port, "ui": ui, "workers": noted.get("workers", {})})
+    processes.note("spark", {"port": port, "ui": ui, "workers": known.get("workers", {})})
     say(f"starting {MASTER} on {LOOPBACK}:{port}")
     _start(MASTER, "master", "--host", LOOPBACK, "--port", port, "--webui-port", ui)
     wait_until(lambda: MASTER in listed(), WITHIN_S, f"{MASTER} on {LOOPBACK}:{port} is not ready", _process(MASTER), processes.log_file(MASTER))
 
 
 def _start_worker(name: str, say) -> None:
-    noted = _noted()
-    others = {noted["port"], noted["ui"], *(port for other, port in noted["workers"].items() if other != name)}
-    port = processes.choose_port(name, None, noted["workers"].get(name), others)
-    noted["workers"][name] = port
-    _note(noted)
+    known = noted("spark")
+    others = {known["port"], known["ui"], *(port for other, port in known["workers"].items() if other != name)}
+    port = processes.choose_port(name, None, known["workers"].get(name), others)
+    known["workers"][name] = port
+    processes.note("spark", known)
     say(f"starting {name} on {LOOPBACK}:{port}")
     _start(name, "worker", "--host", LOOPBACK, "--port", port, "--webui-port", 0, "--cores", SESSIONS, "--memory", f"{SESSIONS}g",
-           "--work-dir", state_dir() / "spark" / name, _address(noted))  # fmt: skip
+           "--work-dir", state_dir() / "spark" / name, _address(known))  # fmt: skip
 
 
 def _start(name: str, kind: str, *words) -> None:

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 from docker.errors import APIError
 
 from services import engine, processes, ready
-from services.docked import Docked, explain, port_of, remove_state
+from services.docked import Docked, explain, image_of, port_of, remove_state
 from services.errors import CourseError, PortTaken, SetupError, StartFailed
 from services.local import Shape
 from services.processes import Say, unsaid
@@ -38,12 +38,12 @@ class Compose(Docked):
 
     def containers(self) -> dict:
         """Service name → its container, whatever its state; of the shape that runs. EngineMissing if no engine answers."""
-        members = self._members()
+        members = self.members()
         return {name: members[service_of(name, self.shape())] for name in self.names() if service_of(name, self.shape()) in members}
 
     def found(self) -> tuple[str, ...]:
         """The services of this checkout's stack that run, JupyterLab too; empty if there are none."""
-        return tuple(sorted(name for name, container in self._members().items() if _runs(container) and name != "init"))
+        return tuple(sorted(name for name, container in self.members().items() if _runs(container) and name != "init"))
 
     def shape(self) -> Shape:
         """The shape that was noted, else the one that runs, else the one that the settings ask for."""
@@ -66,9 +66,9 @@ class Compose(Docked):
 
     def jupyter_address(self) -> str:
         """Where JupyterLab opens, without its token."""
-        return f"http://{LOOPBACK}:{_jupyter_port(self._members()['jupyter'])}/lab"
+        return f"http://{LOOPBACK}:{_jupyter_port(self.members()['jupyter'])}/lab"
 
-    def _members(self) -> dict:
+    def members(self) -> dict:
         """Compose's service name → container, of this checkout alone."""
         found = engine.client().containers.list(all=True, ignore_removed=True, filters={"label": [f"{LABEL}service", f"{LABEL}oneoff=False"]})
         return {container.labels[f"{LABEL}service"]: container for container in found if _folder(container) == ROOT}
@@ -100,7 +100,7 @@ class Compose(Docked):
             return ports
 
     def _start(self, shape: Shape, say: Say) -> None:
-        wanted, members = members_of(shape), self._members()
+        wanted, members = members_of(shape), self.members()
         compose_must = self._never_started(members, wanted)
         if compose_must:
             self._check(shape, members, wanted)
@@ -150,7 +150,7 @@ class Compose(Docked):
 
     def _cause(self) -> str:
         """What init or a service that ended had to say, in place of what Compose says of it."""
-        for name, container in self._members().items():
+        for name, container in self.members().items():
             state = container.attrs["State"]
             if not state["Running"] and state["ExitCode"] != 0:
                 said = container.logs(tail=3).decode(errors="replace").strip()
@@ -160,7 +160,7 @@ class Compose(Docked):
     def _mend(self, shape: Shape, say: Say) -> None:
         """Wake what is paused, start what has ended, what others need first."""
         for name in (*shape.names, "jupyter"):
-            member = self._members().get(service_of(name, shape))
+            member = self.members().get(service_of(name, shape))
             if member is None or (name == "jupyter" and name not in members_of(shape)):
                 continue
             if not _runs(_awake(member)):
@@ -177,7 +177,7 @@ class Compose(Docked):
             lambda: urlopen(address.removesuffix("lab") + "api", timeout=3).status == 200,
             JUPYTER_S,
             f"{what} is not ready",
-            explain=lambda: explain(self._members()["jupyter"], "jupyter").replace("python -m services logs jupyter", "docker compose logs jupyter"),
+            explain=lambda: explain(self.members()["jupyter"], "jupyter").replace("python -m services logs jupyter", "docker compose logs jupyter"),
         )
         token = values().get("JUPYTER_TOKEN", "")
         say(f"JupyterLab: {address}?token={token}" if sys.stdout.isatty() else f"{what}; its token is JUPYTER_TOKEN in .env")
@@ -197,7 +197,7 @@ class Compose(Docked):
 
     def _remove(self, say: Say, *options: str) -> None:
         with processes.starting_or_stopping():
-            for container in self._members().values():
+            for container in self.members().values():
                 _awake(container)  # the engine cannot stop what is paused
             compose("down", "--timeout", "30", *options, say=say)
 
@@ -217,9 +217,7 @@ def members_of(shape: Shape) -> tuple[str, ...]:
 
 def images(shape: Shape) -> tuple[str, ...]:
     """The images that a shape needs; init runs on JupyterLab's."""
-    chosen = settings()
-    kafka = chosen.kafka_image if shape.kafka == "zookeeper" else chosen.kraft_image
-    return (*((chosen.zookeeper_image,) if shape.kafka == "zookeeper" else ()), kafka, chosen.mysql_image, chosen.jupyter_image)
+    return (*dict.fromkeys(image_of(name, shape) for name in shape.names), settings().jupyter_image)
 
 
 def fetch_images(shape: Shape, say: Say) -> None:
@@ -309,7 +307,7 @@ def compose(*words: str, say: Say = unsaid) -> str:
 
 def project() -> str:
     """The name that Compose gives to this checkout's stack: that of the stack that is there, else what was asked for, else the folder's."""
-    members = LANE._members() if not engine.problem() else {}
+    members = LANE.members() if not engine.problem() else {}
     for container in members.values():
         return container.labels[f"{LABEL}project"]
     return values().get("COMPOSE_PROJECT_NAME") or re.sub("[^-_a-z0-9]", "", ROOT.name.lower()).lstrip("-_")

@@ -14,7 +14,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from services import engine, local, processes
-from services.docked import INNER_PORTS, Docked, archive_of, engine_says, port_of, remove_state
+from services.docked import INNER_PORTS, Docked, archive_of, engine_says, image_of, port_of, remove_state
 from services.errors import SetupError
 from services.local import Shape, broker_id
 from services.processes import Say, unsaid
@@ -123,13 +123,6 @@ class Made(DockerContainer):
             entry.size, entry.mode, (entry.uid, entry.gid) = len(transferable), mode, _owner(container, MYSQL_DATA)
             archive.addfile(entry, io.BytesIO(transferable))
         container.put_archive("/", packed.getvalue())
-
-
-def image_of(name: str, shape: Shape) -> str:
-    """The image of a service, as the settings name it."""
-    chosen = settings()
-    kafka = chosen.kafka_image if shape.kafka == "zookeeper" else chosen.kraft_image
-    return {"zookeeper": chosen.zookeeper_image, "kafka": kafka, "mysql": chosen.mysql_image}[kind(name)]
 
 
 def environment(name: str, shape: Shape, port: int) -> dict[str, str]:

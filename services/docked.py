@@ -88,8 +88,7 @@ class Docked(ABC):
         return self._container(name).logs(tail=lines).decode(errors="replace")
 
     def _container(self, name: str):
-        if name not in self.names():
-            raise NotRunning(f"there is no service {name!r}; the services are {', '.join(self.names())}")
+        processes.check_name(name, self.names())
         found = self.containers().get(name)
         if found is None:
             raise NotRunning(f"{name} is not running; start it with: make up")
@@ -142,24 +141,15 @@ class Docked(ABC):
             found.start()
 
     def _wait_for_old_session(self, found, name: str) -> None:
-        """A broker that was killed keeps its znode until ZooKeeper ends its session; a new one may not start before."""
         told = dict(entry.split("=", 1) for entry in found.attrs["Config"]["Env"])
         if "KAFKA_ZOOKEEPER_CONNECT" not in told:
             return
-        from kazoo.client import KazooClient
-
         chroot = told["KAFKA_ZOOKEEPER_CONNECT"].partition("/")[2]
-        node = f"{chroot}/brokers/ids/{told['KAFKA_BROKER_ID']}"
-        client = KazooClient(hosts=f"{LOOPBACK}:{port_of(self._container('zookeeper'), 'zookeeper')}", timeout=4)
+        hosts = f"{LOOPBACK}:{port_of(self._container('zookeeper'), 'zookeeper')}"
         try:
-            client.start(timeout=PATIENCE_S["zookeeper"])
-            # exists_async with a time-out: kazoo's own calls wait for ever when ZooKeeper dies under them.
-            processes.wait_until(lambda: client.exists_async(node).get(timeout=5) is None, 30, f"the session of the old {name} in ZooKeeper")
-        except client.handler.timeout_exception:
+            ready.wait_for_old_session(hosts, f"{chroot}/brokers/ids/{told['KAFKA_BROKER_ID']}", PATIENCE_S["zookeeper"])
+        except ready.NoSession:
             raise StartFailed(f"{name} cannot start: ZooKeeper does not answer; start it first, with: make up") from None
-        finally:
-            client.stop()
-            client.close()
 
     def wait_ready(self, name: str) -> None:
         """Wait until a service is ready; StartFailed says what was waited for, the container's state, its last lines, and the next step."""
@@ -187,8 +177,9 @@ class Docked(ABC):
     def forget(self) -> None:
         """Take back what was noted, if it speaks of this lane."""
         if lane_noted().get("lane") == self.name:
-            for name in ("services.json", "lane.json", "mysql-ca.pem"):
-                (state_dir() / "run" / name).unlink(missing_ok=True)
+            for name in ("services", "lane"):
+                processes.forget(name)
+            (state_dir() / "run" / "mysql-ca.pem").unlink(missing_ok=True)
 
     def take_authority(self) -> None:
         """Copy the authority that MySQL made for itself out of its container, to check its certificate against."""
@@ -214,6 +205,13 @@ def engine_says(name: str, port: int):
         raise StartFailed(
             f"the engine cannot start {name} on {LOOPBACK}:{port}: {error.explanation}; make down, make up, and if that repeats: make doctor"
         ) from None
+
+
+def image_of(name: str, shape: Shape) -> str:
+    """The image of a service, as the settings name it."""
+    chosen = settings()
+    kafka = chosen.kafka_image if shape.kafka == "zookeeper" else chosen.kraft_image
+    return {"zookeeper": chosen.zookeeper_image, "kafka": kafka, "mysql": chosen.mysql_image}[kind(name)]
 
 
 def port_of(container, name: str) -> int:

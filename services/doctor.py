@@ -21,6 +21,7 @@ from typing import NamedTuple
 import psutil
 
 from services import downloads, processes, spark
+from services.digest import sha256
 from services.errors import CourseError
 from services.java import find_java, java_version
 from services.settings import INSIDE, LOOPBACK, ROOT, cache_dir, inside, kind, lane_noted, running, settings, state_dir
@@ -126,7 +127,7 @@ def _java() -> Finding:
 
 def _jars() -> Finding:
     pinned = downloads.wanted(*downloads.SET_UP)
-    good = sum(jar.path.exists() and downloads.sha256(jar.path) == jar.sha256 for jar in pinned)
+    good = sum(jar.path.exists() and sha256(jar.path) == jar.sha256 for jar in pinned)
     return Finding("jars", f"{good} with the right checksum", str(len(pinned)), "" if good == len(pinned) else "make setup")
 
 
@@ -186,10 +187,9 @@ def _engine_rows(lane: str) -> Iterator[Finding]:
 def _lane(name: str, found: str, used: str) -> Finding:
     from services import lanes
 
-    lane = lanes.of(name)
     try:
-        missing = lane.missing()
-        faulty = bool(missing) and name == used and not all(map(lane.alive, lane.names()))  # what runs has what it needs
+        missing = lanes.of(name).missing()
+        faulty = bool(missing) and name == used and not lanes.all_alive(name)  # what runs has what it needs
     except CourseError as error:
         missing, faulty = str(error), name == used
     if faulty:

@@ -5,7 +5,6 @@ comes from PATH, or from Debian's or Ubuntu's packages without root: apt checks 
 Every step can be interrupted: work happens in a side folder and moves into place whole.
 """
 
-import hashlib
 import os
 import re
 import shlex
@@ -23,6 +22,7 @@ from xml.sax.saxutils import quoteattr
 
 import filelock
 
+from services.digest import sha256
 from services.errors import AlreadyRunning, ChecksumError, SetupError
 from services.java import find_java
 from services.processes import write_atomically
@@ -76,24 +76,20 @@ def class_path(user: str) -> str:
 
 def require(*users: str) -> None:
     """SetupError if there is something left to fetch for what `make setup` promises, or for these users beside."""
-    missing = _missing(*SET_UP, *users)
+    require_jars(*SET_UP, *users)
+    mysqld()
+
+
+def require_jars(*users: str) -> None:
+    """SetupError if one of the jars that these users need is not in the cache."""
+    missing = _missing(*users)
     if missing:
         setup = set(SET_UP) & set(missing[0].users)
         raise SetupError(f"{missing[0].path.name} is not in {cache_dir()}; run: {'make setup' if setup else 'python -m services up --kafka kraft'}")
-    mysqld()
 
 
 def _missing(*users: str) -> list[Jar]:
     return [jar for jar in wanted(*users) if not jar.path.exists()]
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, as hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def fetch_all(say: Say) -> None:
@@ -186,7 +182,7 @@ def _run_ivy(lacking: list[Jar], work: Path, say: Say) -> None:
         "-retrieve",
         pattern,
     ]
-    _follow(command, re.compile(r"downloading \S*/(\S+\.jar)"), len(lacking), cache_dir() / "ivy.log", say, "Maven Central")
+    follow(command, re.compile(r"downloading \S*/(\S+\.jar)"), len(lacking), cache_dir() / "ivy.log", say, "Maven Central")
 
 
 def _java_network(work: Path) -> list[str]:
@@ -217,7 +213,7 @@ def _write_trust_store(path: Path) -> bool:
     return True
 
 
-def _follow(command: list, item: re.Pattern, total: int, log: Path, say: Say, source: str) -> None:
+def follow(command: list, item: re.Pattern, total: int, log: Path, say: Say, source: str) -> None:
     """Run a fetching program, its output in a log, one progress line an item; SetupError if it fails."""
     done, lines = 0, []
     with (
@@ -235,10 +231,10 @@ def _follow(command: list, item: re.Pattern, total: int, log: Path, say: Say, so
             child.kill()
             raise
     if child.returncode:
-        raise SetupError(_why("".join(lines), source, log))
+        raise SetupError(why("".join(lines), source, log))
 
 
-def _why(output: str, source: str, log: Path) -> str:
+def why(output: str, source: str, log: Path) -> str:
     if re.search(r"No space left on device|enough free space", output):
         return f"the disk is full while fetching from {source}; free some space in {cache_dir()}, then run make setup again"
     if re.search(
@@ -311,17 +307,17 @@ def _fetch_debian_mysql(say: Say) -> None:
     for part in ("lists/partial", "archives/partial"):
         (work / part).mkdir(parents=True, exist_ok=True)
     (work / "status").touch()
-    package = _write_sources(work)
-    apt = ["apt-get", "-q", *_apt_options(work)]
+    package = write_sources(work)
+    apt = ["apt-get", "-q", *apt_options(work)]
     log = cache_dir() / "apt.log"
-    _follow([*apt, "update", "--error-on=any"], re.compile(r"^Get:\d+ \S+ (\S+ \S+)"), 2, log, say, "the package archive")
+    follow([*apt, "update", "--error-on=any"], re.compile(r"^Get:\d+ \S+ (\S+ \S+)"), 2, log, say, "the package archive")
     total = subprocess.run([*apt, "--print-uris", "-y", "install", package], capture_output=True, text=True).stdout.count(".deb")
-    _follow([*apt, "-y", "--download-only", "install", package], re.compile(r"^Get:\d+ \S+ \S+ \S+ (\S+)"), total, log, say, "the package archive")
+    follow([*apt, "-y", "--download-only", "install", package], re.compile(r"^Get:\d+ \S+ \S+ \S+ (\S+)"), total, log, say, "the package archive")
     _unpack(sorted((work / "archives").glob("*.deb")), say)
     shutil.rmtree(work)
 
 
-def _write_sources(work: Path) -> str:
+def write_sources(work: Path) -> str:
     """Write the private apt source list; return the package's name.
 
     Debian: its unstable suite, from the mirror that this machine already uses, is the only one that has MySQL; packages come with
@@ -358,7 +354,7 @@ def _debian_mirror() -> tuple[str, str]:
     )
 
 
-def _apt_options(work: Path) -> list[str]:
+def apt_options(work: Path) -> list[str]:
     places = {
         "Dir::Etc::SourceList": work / "course.sources",
         "Dir::Etc::SourceParts": "/dev/null",

@@ -198,7 +198,7 @@ def fetch_userland(say: Say) -> None:
     for part in ("lists/partial", "archives/partial"):
         (work / part).mkdir(parents=True)
     (work / "status").touch()
-    server = downloads._write_sources(work)
+    server = downloads.write_sources(work)
     wanted["mysql-client"] = (server.replace("server", "client"),)
     if "mysql-server" in wanted:
         wanted["mysql-server"] = (server,)
@@ -208,13 +208,13 @@ def fetch_userland(say: Say) -> None:
 
 def _fetch(work: Path, wanted: dict[str, tuple[str, ...]], say: Say) -> None:
     quick = ("-o", f"Dir::Cache::pkgcache={work / 'pkgcache.bin'}", "-o", "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false")
-    apt, log = ["apt-get", "-q", *downloads._apt_options(work), *quick], cache_dir() / "apt-images.log"
+    apt, log = ["apt-get", "-q", *downloads.apt_options(work), *quick], cache_dir() / "apt-images.log"
     item = re.compile(r"^Get:\d+ \S+ (?:\S+ \S+ )?(\S+)")
-    downloads._follow([*apt, "update", "--error-on=any"], item, 2, log, say, "the package archive")
+    downloads.follow([*apt, "update", "--error-on=any"], item, 2, log, say, "the package archive")
     seen: set[Path] = set()
     for part, packages in wanted.items():
         total = subprocess.run([*apt, "--print-uris", "-y", "install", *packages], capture_output=True, text=True).stdout.count(".deb ")
-        downloads._follow([*apt, "-y", "--download-only", "install", *packages], item, total, log, say, "the package archive")
+        downloads.follow([*apt, "-y", "--download-only", "install", *packages], item, total, log, say, "the package archive")
         found = set((work / "archives").glob("*.deb"))
         _unpack(sorted(found - seen), cache_dir() / "images" / part)
         seen |= found
@@ -228,7 +228,7 @@ def _unpack(packages: list[Path], target: Path) -> None:
     for package in packages:
         done = subprocess.run(["dpkg-deb", "-x", package, partial], capture_output=True, text=True)
         if done.returncode:
-            raise SetupError(downloads._why(done.stderr, package.name, cache_dir() / "apt-images.log"))
+            raise SetupError(downloads.why(done.stderr, package.name, cache_dir() / "apt-images.log"))
     write_atomically(partial / "PACKAGES", "".join(f"{package.stem}\n" for package in packages), mode=0o644)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)

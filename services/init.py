@@ -16,6 +16,7 @@ from pathlib import Path
 
 from services import bootstrap
 from services.errors import CourseError, one_sentence
+from services.processes import write_atomically
 from services.settings import INSIDE, ROOT, settings
 
 SECRETS, STATE = Path("/secrets"), Path("/state")
@@ -62,11 +63,8 @@ def write_env(path: Path) -> None:
     after = bootstrap.completed(before or bootstrap.CHOICES)
     if after == before:
         return
-    partial = path.with_name(".env.partial")
     try:
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-            out.write(after)
-        os.replace(partial, path)
+        write_atomically(path, after)
     except OSError as error:
         raise CourseError(
             f".env cannot be written in the repository ({error.strerror}); on the host, make the folder yours and writable, then: docker compose up -d"

@@ -130,8 +130,7 @@ class Inside:
 
 
 def _place(name: str) -> dict:
-    if name not in NEIGHBOURS:
-        raise NotRunning(f"there is no service {name!r}; the services are {', '.join(NEIGHBOURS)}")
+    processes.check_name(name, tuple(NEIGHBOURS))
     return NEIGHBOURS[name]
 
 

@@ -136,9 +136,9 @@ def alive(name: str) -> bool:
     return lane().alive(name)
 
 
-def all_alive() -> bool:
-    """True if every service of the lane in use runs."""
-    now = lane()
+def all_alive(name: str | None = None) -> bool:
+    """True if every service of a lane runs; None: of the one in use."""
+    now = of(name or name_now())
     return all(map(now.alive, now.names()))
 
 

@@ -441,36 +441,8 @@ def _prepare_broker(name: str, say: Say) -> None:
         _prepare_kraft(chosen)
     else:
         _await("zookeeper")
-        _wait_for_old_session(name, chosen, say)
-
-
-def _there(client, node: str) -> bool:
-    """True if the znode is there, or if ZooKeeper does not say so in time."""
-    from kazoo.exceptions import KazooException
-
-    answer = client.exists_async(node)
-    try:
-        return answer.get(timeout=5) is not None
-    except (KazooException, client.handler.timeout_exception):
-        return True
-
-
-def _wait_for_old_session(name: str, chosen: Shape, say: Say) -> None:
-    """A broker that was killed keeps its znode until ZooKeeper ends its session; a new one may not start before."""
-    from kazoo.client import KazooClient
-
-    zookeeper, node = processes.find("zookeeper"), f"{chosen.chroot}/brokers/ids/{broker_id(name)}"
-    client = KazooClient(hosts=settings().zookeeper_hosts, timeout=4)
-    try:
-        client.start_async()
-        # kazoo's own calls wait for ever when ZooKeeper dies under them; each look has a time-out, and a dead ZooKeeper ends the wait.
-        wait_until(lambda: client.connected, 15, "ZooKeeper does not take a session", zookeeper)
-        if _there(client, node):
-            say("waiting until ZooKeeper has ended the session of the broker that died")
-        wait_until(lambda: not _there(client, node), 4 * SESSION_TIMEOUT_MS / 1000, "the old broker's session in ZooKeeper", zookeeper)
-    finally:
-        client.stop()
-        client.close()
+        node = f"{chosen.chroot}/brokers/ids/{broker_id(name)}"
+        ready.wait_for_old_session(settings().zookeeper_hosts, node, 15, say, processes.find("zookeeper"))
 
 
 def _await(name: str) -> None:
@@ -538,8 +510,7 @@ def alive(name: str) -> bool:
 
 
 def _check_name(name: str) -> None:
-    if name not in names():
-        raise NotRunning(f"there is no service {name!r}; the services are {', '.join(names())}")
+    processes.check_name(name, names())
 
 
 def _running(name: str) -> psutil.Process:
@@ -580,8 +551,7 @@ def resume(name: str) -> None:
 
 def logs(name: str, lines: int = 40) -> str:
     """The last lines that a service wrote; CourseError if it has written none."""
-    if name not in names():
-        raise CourseError(f"there is no service {name!r}; the services are {', '.join(names())}")
+    _check_name(name)
     return processes.logged(name, lines)
 
 

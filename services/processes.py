@@ -17,7 +17,7 @@ from pathlib import Path
 import filelock
 import psutil
 
-from services.errors import AlreadyRunning, CourseError, PortTaken, StartFailed
+from services.errors import AlreadyRunning, CourseError, NotRunning, PortTaken, StartFailed
 from services.settings import LOOPBACK, state_dir
 
 Say = Callable[[str], None]
@@ -106,6 +106,12 @@ def note(name: str, data: dict) -> None:
 def forget(name: str) -> None:
     """Take it back."""
     (state_dir() / "run" / f"{name}.json").unlink(missing_ok=True)
+
+
+def check_name(name: str, names: tuple[str, ...]) -> None:
+    """NotRunning if this is no service of the lane's."""
+    if name not in names:
+        raise NotRunning(f"there is no service {name!r}; the services are {', '.join(names)}")
 
 
 def alive(process: psutil.Process | None) -> bool:

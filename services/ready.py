@@ -2,6 +2,10 @@
 
 import socket
 
+import psutil
+
+from services.errors import StartFailed
+from services.processes import Say, unsaid, wait_until
 from services.settings import LOOPBACK, kind, settings
 
 PATIENCE_S = 3
@@ -45,3 +49,56 @@ def mysql(port: int, host: str = LOOPBACK) -> str:
 def probe(name: str):
     """The probe of a service: a function of port and host."""
     return {"zookeeper": zookeeper, "kafka": kafka, "mysql": mysql}[kind(name)]
+
+
+# --- before a broker starts again ------------------------------------------------------------------------------------
+
+OLD_SESSION_S = 24
+"""Four times a broker's session with ZooKeeper."""
+
+
+class NoSession(StartFailed):
+    """ZooKeeper took no session: it is not there, or it hangs."""
+
+
+def wait_for_old_session(hosts: str, node: str, connect_s: float, say: Say = unsaid, process: psutil.Process | None = None) -> None:
+    """A broker that was killed keeps its znode until ZooKeeper ends its session; a new one may not start before.
+
+    Args:
+        hosts: host:port of ZooKeeper.
+        node: the broker's znode, for example "/brokers/ids/1".
+        connect_s: seconds until ZooKeeper must take a session.
+        say: told if there is something to wait for.
+        process: ZooKeeper's, where it is one of this machine; if it ends, so does the wait.
+
+    Raises:
+        NoSession: ZooKeeper took no session.
+        StartFailed: ZooKeeper ended, or the znode stays.
+    """
+    from kazoo.client import KazooClient
+
+    client = KazooClient(hosts=hosts, timeout=4)
+    try:
+        client.start_async()
+        # kazoo's own calls wait for ever when ZooKeeper dies under them; each look has a time-out, and a dead ZooKeeper ends the wait.
+        try:
+            wait_until(lambda: client.connected, connect_s, "ZooKeeper does not take a session", process)
+        except StartFailed as error:
+            raise NoSession(str(error)) from None
+        if there(client, node):
+            say("waiting until ZooKeeper has ended the session of the broker that died")
+        wait_until(lambda: not there(client, node), OLD_SESSION_S, "the old broker's session in ZooKeeper", process)
+    finally:
+        client.stop()
+        client.close()
+
+
+def there(client, node: str) -> bool:
+    """True if the znode is there, or if ZooKeeper does not say so in time."""
+    from kazoo.exceptions import KazooException
+
+    answer = client.exists_async(node)
+    try:
+        return answer.get(timeout=5) is not None
+    except (KazooException, client.handler.timeout_exception):
+        return True

@@ -131,17 +131,18 @@ def mysql_ca() -> Path:
 
 def running() -> dict[str, dict]:
     """What `up` wrote down: service name → port (and host, where it is not 127.0.0.1); empty where nothing was started."""
-    return NEIGHBOURS if inside() else _noted("services.json")
+    return NEIGHBOURS if inside() else noted("services")
 
 
 def lane_noted() -> dict:
     """What `up` wrote down of how the services run: lane, kafka (zookeeper or kraft), brokers; empty where nothing was started."""
-    return _noted("lane.json")
+    return noted("lane")
 
 
-def _noted(name: str) -> dict:
+def noted(name: str) -> dict:
+    """What this checkout's processes wrote into run/NAME.json (processes.note); empty where there is none."""
     try:
-        return json.loads((state_dir() / "run" / name).read_text())
+        return json.loads((state_dir() / "run" / f"{name}.json").read_text())
     except FileNotFoundError:
         return {}
 
@@ -158,14 +159,18 @@ def kind(name: str) -> str:
 
 def address(name: str) -> str:
     """host:port of a running service, or NotRunning with the command that starts it."""
-    port = running_port(name)
-    return f"{running()[name].get('host', LOOPBACK)}:{port}"
+    place = _place(name)
+    return f"{place.get('host', LOOPBACK)}:{place['port']}"
 
 
 def running_port(name: str) -> int:
     """The port of a running service, or NotRunning with the command that starts it."""
+    return _place(name)["port"]
+
+
+def _place(name: str) -> dict:
     try:
-        return running()[name]["port"]
+        return running()[name]
     except KeyError:
         raise NotRunning(f"{name} is not running for {ROOT}; start the services with: make up") from None
 

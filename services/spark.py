@@ -24,7 +24,7 @@ from services import downloads
 from services.errors import SetupError, StartFailed
 from services.java import find_java, java_version
 from services.processes import marked_environment, write_atomically
-from services.settings import LOOPBACK, cache_dir, settings, state_dir
+from services.settings import LOOPBACK, settings, state_dir
 
 SCALA = "2.13"
 QUICK = ("-XX:+UseSerialGC",)
@@ -53,13 +53,6 @@ def class_path() -> str:
     """Spark's jars and the course's connectors, jar by jar: an archive refuses folders and wildcards."""
     own = sorted((spark_home() / "jars").glob("*.jar"), key=lambda jar: (not jar.name.startswith("slf4j-api"), jar.name))
     return os.pathsep.join(map(str, [*own, *downloads.jars("spark")]))
-
-
-def require_jars() -> None:
-    """SetupError if one of the jars that Spark needs beside its own is not in the cache."""
-    missing = next((jar for jar in downloads.jars("spark") if not jar.exists()), None)
-    if missing:
-        raise SetupError(f"{missing.name} is not in {cache_dir()}; run: make setup")
 
 
 @lru_cache
@@ -158,7 +151,7 @@ def warm_up(extra: tuple[str, ...] = (), place: str | None = None) -> None:
     global _jvm
     if _jvm is not None and _jvm.poll() is None:
         return
-    require_jars()
+    downloads.require_jars("spark")
     place = place or master()
     command = [*java_command(f"-Xmx{settings().spark_driver_memory}", extra=extra), "org.apache.spark.deploy.SparkSubmit", *_submit_options(place),
                "pyspark-shell"]  # fmt: skip

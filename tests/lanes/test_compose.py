@@ -112,7 +112,7 @@ def test_the_file_and_the_course_say_the_same(described):
 
 def test_nothing_secret_and_no_password_stands_in_the_file(described, stack):
     """Compose's own view of the stack, printed by anyone, holds none of .env's secrets."""
-    seen = str(described) + str([container.attrs["Config"] for container in LANE._members().values()])
+    seen = str(described) + str([container.attrs["Config"] for container in LANE.members().values()])
     assert not [name for name, value in compose.values().items() if name in ("JUPYTER_TOKEN",) or "PASSWORD" in name if value in seen]
 
 
@@ -121,7 +121,7 @@ def test_nothing_secret_and_no_password_stands_in_the_file(described, stack):
 
 def test_all_ports_are_on_loopback_and_nothing_starts_again_by_itself(stack):
     """Nobody on the network reaches a service; what a drill kills stays dead."""
-    members = LANE._members()
+    members = LANE.members()
     assert {"zookeeper", "kafka", "mysql", "jupyter"} <= set(members)
     places = {
         place["HostIp"]
@@ -198,7 +198,7 @@ def owner() -> str:
 
 def in_jupyter(code: str, *, stream: bool = False):
     """Run Python in JupyterLab's container as a kernel would: as its user, with its environment."""
-    container = LANE._members()["jupyter"]
+    container = LANE.members()["jupyter"]
     return container.exec_run(["python", "-c", code], user=owner(), stream=stream, workdir="/course")
 
 

@@ -218,4 +218,4 @@ def test_two_set_ups_of_one_cache_do_not_meet(tmp_path):
 )
 def test_what_apt_says_in_many_lines_is_one_sentence(output, sentence):
     """With the cure, or the place of the details."""
-    assert downloads._why(output, "the package archive", Path("apt.log")).startswith(sentence)
+    assert downloads.why(output, "the package archive", Path("apt.log")).startswith(sentence)

@@ -213,7 +213,7 @@ def test_a_service_that_dies_while_it_starts_is_started_once_more(healthy_stack,
 def test_zookeeper_dying_under_a_starting_broker_is_started_again(healthy_stack, monkeypatch):
     """The wait for the old broker's session ends with ZooKeeper, and both come back."""
     faults.kill("kafka")
-    there, looks = local._there, []
+    there, looks = ready.there, []
 
     def look_then_kill(client, node):
         looks.append(node)
@@ -223,7 +223,7 @@ def test_zookeeper_dying_under_a_starting_broker_is_started_again(healthy_stack,
             return True
         return there(client, node)
 
-    monkeypatch.setattr(local, "_there", look_then_kill)
+    monkeypatch.setattr(ready, "there", look_then_kill)
     local.up()
     assert [row["state"] for row in local.status()] == ["ready"] * 3
 

@@ -92,7 +92,8 @@ def make_topic(chosen, name: str) -> list:
     admin = KafkaAdminClient(bootstrap_servers=chosen.kafka_bootstrap)
     try:
         admin.create_topics({name: {"num_partitions": -1, "replication_factor": -1}})
-        return admin.describe_topics([name])[0]["partitions"]
+        # Of three brokers, one that is asked may hear of the topic a moment after the one that made it.
+        return processes.wait_until(lambda: admin.describe_topics([name])[0]["partitions"], 30, f"the partitions of {name}")
     finally:
         admin.close()
 

@@ -63,7 +63,8 @@ def create(topic: str, partitions: int = -1) -> None:
 
 def partitions(topic: str) -> list[dict]:
     """What a broker says of the partitions of a topic that is there; of three, one may hear of it a moment after the one that made it."""
-    return wait_until(lambda: admin().describe_topics([topic])[0]["partitions"], PATIENCE_S, f"the partitions of {topic}")
+    asked = admin()
+    return wait_until(lambda: asked.describe_topics([topic])[0]["partitions"], PATIENCE_S, f"the partitions of {topic}")
 
 
 def produce_one(topic: str, value: bytes) -> None:

@@ -15,12 +15,9 @@ import pandas as pd
 
 from datasets._wire import event_id, instants, utc_text
 from datasets.events import USUAL_RATES, Rates, Record, inject
-from datasets.schema import EVENT_FIELDS, SCHEMA_VERSION
+from datasets.schema import COLUMNS, EVENT_FIELDS, SCHEMA_VERSION
 
 FILES = ("RTC Location 2017_0.xlsx", "RTC Location 2018.csv")
-_ADDED = ("event_id", "schema_version", "revision", "event_time")
-COLUMNS = tuple(field.name for field in EVENT_FIELDS if field.name not in _ADDED)
-"""The 21 columns that become fields; the files have more."""
 
 _CODE = re.compile(r"^\d*\. *")
 

@@ -3,61 +3,17 @@
 The oracle takes each record's own truth. It never reads the bytes.
 """
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from itertools import pairwise
 
 from datasets._wire import epoch_s
+from datasets.checksum import CHECKSUM_COLUMNS, checksum_rows
 from datasets.events import Record
-from datasets.schema import EVENT_FIELDS
-from datasets.star import EVENT_TO_STAR
+from datasets.rows import checksum_row, dimension_sizes, star_rows
 
-CHECKSUM_COLUMNS: tuple[str, ...] = (
-    "police_ref",
-    "event_id",
-    "revision",
-    "source",
-    "event_time_utc",
-    "event_time_local",
-    "date",
-    "time",
-    "easting",
-    "northing",
-    "location",
-    "local_authority",
-    "severity",
-    "road_condition",
-    "weather",
-    "visibility",
-    "speed_limit_mph",
-    "crossing_facility",
-    "crossing_control",
-    "casualties",
-    "oaps",
-    "children",
-    "cycles",
-    "p2w",
-    "pedestrians",
-    "vehicles",
-    "extra_fields",
-)
-"""The columns of a checksum row, in order: a fact joined with its dimensions."""
-
-_STAR_TO_EVENT = {column: field for field, column in EVENT_TO_STAR.items()}
-_KNOWN = frozenset(field.name for field in EVENT_FIELDS)
-_DIMENSIONS = {
-    "dim_date": ("Date",),
-    "dim_time": ("Time",),
-    "dim_location": ("Easting", "Northing", "Location", "Local_Auth"),
-    "dim_severity": ("Severity",),
-    "dim_road_condition": ("Road_cond", "Weather", "Visibility", "Speed_Lim"),
-    "dim_crossing": ("Cross_fac", "Cross_ctrl"),
-}
+__all__ = ["CHECKSUM_COLUMNS", "Counts", "FileCounts", "Oracle", "WindowOracle", "checksum_rows", "replay"]
 
 
 @dataclass
@@ -144,23 +100,17 @@ class Oracle:
     def expected_rows(self) -> Iterator[tuple]:
         """One tuple a fact, in the order of CHECKSUM_COLUMNS; the facts in order of first arrival."""
         for fact in self.facts.values():
-            yield tuple(self._cell(fact, column) for column in CHECKSUM_COLUMNS)
-
-    def _cell(self, fact: dict, column: str):
-        if column == "source":
-            return "file" if fact["Police_ref"] in self.verified else self._source
-        if column == "event_time_utc":
-            return fact["event_time"].replace("T", " ").rstrip("Z")
-        if column == "event_time_local":
-            return f"{fact['Date']} {fact['Time']}:00"
-        if column == "extra_fields":
-            return _extra_text({name: value for name, value in fact.items() if name not in _KNOWN} or None)
-        return fact[_STAR_TO_EVENT[column]]
+            yield checksum_row(fact, "file" if fact["Police_ref"] in self.verified else self._source)
 
     def dimension_sizes(self) -> dict[str, int]:
         """Distinct members of each dimension among the facts, without the unknown member."""
-        facts = self.facts.values()
-        return {table: len({tuple(fact[name] for name in names) for fact in facts}) for table, names in _DIMENSIONS.items()}
+        return dimension_sizes(self.facts.values())
+
+    def expected_star(self) -> dict[str, list[dict]]:
+        """The seven tables as rows, as rows.star_rows makes them of the facts; each fact names its own source."""
+        star = star_rows(self.facts.values(), self._source)
+        verified = [{**fact, "source": "file" if fact["police_ref"] in self.verified else self._source} for fact in star["fact_incident"]]
+        return star | {"fact_incident": verified}
 
     def like_for_like(self) -> dict[int, tuple[int, int]]:
         """For each year with a year before it: accidents of the year before and of the year, in the authorities that both have; only years of facts count."""
@@ -228,57 +178,3 @@ class WindowOracle:
     def rows(self) -> set[tuple]:
         """(start, end, severity, local_authority, incidents, casualties), start and end in UTC epoch seconds; none for a window without accidents."""
         return {(*key, *counts) for key, counts in self.windows.items()}
-
-
-def checksum_rows(rows: Iterable[tuple]) -> str:
-    """One text for a set of rows: "3229:ab12…", the number of rows and 64 hexadecimal digits.
-
-    rows: tuples in the order of CHECKSUM_COLUMNS, as the oracle gives them or as a database driver does
-    (datetime, date, time or timedelta, int, Decimal without fraction, str, None; extra_fields as JSON text
-    or a dict). The order of the rows makes no difference; each row counts as often as it comes.
-    Raises ValueError for a row of another length, TypeError for a value that has no canonical text.
-    """
-    total = count = 0
-    for row in rows:
-        count += 1
-        total += int.from_bytes(hashlib.sha256(_row_text(row).encode()).digest(), "big")
-    return f"{count}:{total % 2**256:064x}"
-
-
-def _row_text(row: tuple) -> str:
-    if len(row) != len(CHECKSUM_COLUMNS):
-        raise ValueError(f"A checksum row has {len(CHECKSUM_COLUMNS)} columns (CHECKSUM_COLUMNS), not {len(row)}.")
-    cells = [value if type(value) in (str, int) else _canonical(value) for value in row[:-1]]
-    return json.dumps([*cells, _extra_text(row[-1])], ensure_ascii=False)
-
-
-def _canonical(value) -> str | int | None:
-    """One form for what drivers write in several."""
-    if value is None:
-        return None
-    if isinstance(value, datetime) and value.tzinfo is None:
-        return value.strftime("%Y-%m-%d %H:%M:%S")
-    if isinstance(value, date) and not isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, time | timedelta):
-        return _clock(value)
-    if isinstance(value, Decimal) and value == value.to_integral_value():
-        return int(value)
-    raise TypeError(f"{value!r} ({type(value).__name__}) has no place in a checksum row.")
-
-
-def _clock(value: time | timedelta) -> str:
-    """HH:MM; seconds only where there are any, so that they make a difference."""
-    if isinstance(value, time):
-        return value.isoformat("minutes" if value.second == 0 else "seconds")
-    minutes, seconds = divmod(int(value.total_seconds()), 60)
-    text = f"{minutes // 60:02}:{minutes % 60:02}"
-    return f"{text}:{seconds:02}" if seconds else text
-
-
-def _extra_text(value) -> str | None:
-    """Unknown fields as JSON with sorted keys and no spaces, however the database spaced and ordered them."""
-    if value is None:
-        return None
-    known = json.loads(value) if isinstance(value, str) else value
-    return json.dumps(known, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

@@ -116,6 +116,9 @@ EVENT_FIELDS: tuple[Field, ...] = (
     _count("Vehicles", "vehicles of every kind, pedal cycles too", 1),
 )
 
+COLUMNS = tuple(field.name for field in EVENT_FIELDS if field.name not in ("event_id", "schema_version", "revision", "event_time"))
+"""The 21 columns of a yearly file that become fields; the council's own files have more."""
+
 REASONS: tuple[tuple[str, str], ...] = (
     ("tombstone", "The record has no value (null)."),
     (

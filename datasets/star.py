@@ -1,6 +1,6 @@
 """The star schema, described once: every table, column, key and index of the warehouse, as plain data.
 
-This file creates nothing and speaks to no database; whoever needs DDL or metadata builds it from TABLES.
+This file creates nothing and speaks to no database; whoever needs metadata builds it from TABLES.
 Every dimension has a row with key -1 for "unknown"; its attributes stand in Table.unknown.
 A hash column is SHA-256 over the parts of the natural key, so that one index covers texts of any length and
 nothing depends on a collation.
@@ -417,3 +417,32 @@ EVENT_TO_STAR: dict[str, str] = {
     "Vehicles": "vehicles",
 }
 """Event field to column of the star. schema_version has none: what is in the star is past its version."""
+
+FACTS_QUERY = """
+SELECT f.police_ref, f.event_id, f.revision, f.source, f.event_time_utc, f.event_time_local, d.date, t.time, l.easting, l.northing, l.location, l.local_authority,
+       s.severity, r.road_condition, r.weather, r.visibility, r.speed_limit_mph, c.crossing_facility, c.crossing_control, f.casualties, f.oaps, f.children, f.cycles,
+       f.p2w, f.pedestrians, f.vehicles, f.extra_fields
+FROM fact_incident f JOIN dim_date d USING (date_key) JOIN dim_time t USING (time_key) JOIN dim_location l USING (location_key)
+JOIN dim_severity s USING (severity_key) JOIN dim_road_condition r USING (road_condition_key) JOIN dim_crossing c USING (crossing_key)
+"""
+"""Every fact joined with its dimensions, in the order of checksum.CHECKSUM_COLUMNS."""
+
+
+def create_statements() -> list[str]:
+    """One CREATE TABLE a table, in an order in which they can run."""
+    return [f"CREATE TABLE {table.name} (\n  {_body(table)}\n)" for table in TABLES.values()]
+
+
+def _body(table: Table) -> str:
+    lines = [_definition(column) for column in table.columns]
+    lines.append(f"PRIMARY KEY ({', '.join(table.primary_key)})")
+    lines += [f"UNIQUE KEY uq_{table.name}_{'_'.join(columns)} ({', '.join(columns)})" for columns in table.unique]
+    lines += [f"KEY {index.name} ({', '.join(index.columns)})" for index in table.indexes]
+    lines += [
+        f"FOREIGN KEY ({', '.join(key.columns)}) REFERENCES {key.table} ({', '.join(TABLES[key.table].primary_key)})" for key in table.foreign_keys
+    ]
+    return ",\n  ".join(lines)
+
+
+def _definition(column: Column) -> str:
+    return f"{column.name} {column.type}{'' if column.nullable else ' NOT NULL'}{' AUTO_INCREMENT' if column.auto else ''}"

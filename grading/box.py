@@ -31,10 +31,13 @@ FAR_SIDE = (
     "grading/codec.py",
     "grading/inside.py",
     "grading/kit.py",
+    "grading/notebook.py",
     "datasets",
     "services",
 )
 """What the far side may see of the course."""
+UNSEEN = ("datasets/oracle.py", "datasets/rows.py")
+"""What it may not see of that: how answers are judged is no answer to borrow."""
 INSIDE = "/student"
 SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 SETTINGS = (
@@ -82,7 +85,7 @@ def _namespaces() -> list[str]:
     return ["--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "--hostname", "localhost", "--uid", "65534", "--gid", "65534"]
 
 
-def box(command: Sequence[str], private: Path, boxed: bool, ports: dict[str, int] | None = None) -> Box:
+def box(command: Sequence[str], private: Path, boxed: bool, ports: dict[str, int] | None = None, files: Sequence[str] = ()) -> Box:
     """The command, wrapped.
 
     Args:
@@ -90,6 +93,7 @@ def box(command: Sequence[str], private: Path, boxed: bool, ports: dict[str, int
         private: a folder that belongs to it.
         boxed: in the sandbox, or only under the guard.
         ports: services that it may reach: name → port on 127.0.0.1. Without a sandbox it reaches all.
+        files: paths in the course that it may read besides FAR_SIDE. Without a sandbox it reads all.
     """
     if not boxed:
         env = _environment(private, str(private / "tmp")) | {MARK: str(private)}
@@ -98,7 +102,7 @@ def box(command: Sequence[str], private: Path, boxed: bool, ports: dict[str, int
         return Box([*guard, *command], env | {"PYTHONPATH": str(ROOT)}, boxed=False)
     relay = Relay(private.with_name(f"{private.name}-relay"), ports or {})
     env = _environment(Path(INSIDE), "/tmp") | {MARK: str(private), "PYTHONPATH": str(ROOT), "ACCIDENT_LABS_RELAY": relay.inside}  # noqa: S108 - a tmpfs of its own
-    return Box([shutil.which("bwrap"), *_namespaces(), *_mounts(private, relay), "--chdir", INSIDE, "--", *command], env, True, relay.close)
+    return Box([shutil.which("bwrap"), *_namespaces(), *_mounts(private, relay, files), "--chdir", INSIDE, "--", *command], env, True, relay.close)
 
 
 def _environment(home: Path, temporary: str) -> dict[str, str]:
@@ -111,7 +115,7 @@ def _environment(home: Path, temporary: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _mounts(private: Path, relay: "Relay") -> list[str]:
+def _mounts(private: Path, relay: "Relay", files: Sequence[str]) -> list[str]:
     """Read-only system, Python and far side; a private folder; its own /proc, /dev and /tmp."""
     mounts = ["--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev", "--size", str(TMP_MB << 20), "--tmpfs", "/tmp"]  # noqa: S108
     for path in map(Path, SYSTEM):
@@ -126,8 +130,10 @@ def _mounts(private: Path, relay: "Relay") -> list[str]:
             mounts += ["--ro-bind", path, path]
     for path in (cache_dir(), mysql_ca()):  # jars and Spark's class archive; the certificate that MySQL's connection is checked against
         mounts += ["--ro-bind-try", str(path), str(path)]
-    for name in FAR_SIDE:
+    for name in (*FAR_SIDE, *files):
         mounts += ["--ro-bind", str(ROOT / name), str(ROOT / name)]
+    for name in (name for name in UNSEEN if (ROOT / name).exists()):
+        mounts += ["--ro-bind", os.devnull, str(ROOT / name)]
     return [*mounts, "--bind", str(private), INSIDE, *relay.mounts, "--remount-ro", "/"]
 
 

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from grading.manifest import Exercise, Lab
+from grading.manifest import Exercise, Lab, labs
+from grading.notebook import given_file
 from services.errors import CourseError
 from services.processes import write_atomically
 
@@ -166,16 +167,32 @@ def handed_out(lab: Lab) -> dict[str, bytes]:
     return files
 
 
+def given(lab: Lab) -> dict[Path, bytes]:
+    """The reference forms that belong to this lab: of the labs that it needs, and its own if another one needs it. Path → content."""
+    others = labs(lab.root)
+    numbers = {*lab.needs, *(lab.id for other in others if lab.id in other.needs)}
+    return {given_file(other.id, lab.root): _reference(other) for other in others if other.id in numbers}
+
+
+def _reference(lab: Lab) -> bytes:
+    """The solved lab's imports, given code and answers as a plain module."""
+    cells = [cell for cell in solved(lab)["cells"] if cell["cell_type"] == "code" and {"imports", "given", "answer"} & set(cell["metadata"]["tags"])]
+    sources = ["".join(cell["source"]).strip() for cell in cells]
+    return (
+        "\n\n\n".join([f'"""Lab {lab.id} in its reference form, for the labs after it; made from {lab.folder} by make build."""', *sources]) + "\n"
+    ).encode()
+
+
 def write_handed_out(lab: Lab) -> list[Path]:
-    """Make labs/NN_name what the source says; the paths that changed. Files that the source does not explain are removed."""
+    """Make labs/NN_name and the reference forms what the sources say; the paths that changed. Files that no source explains are removed."""
     folder, files, changed = lab.notebook.parent, handed_out(lab), []
     for path in unexplained(folder, files):
         path.unlink()
         changed.append(path)
-    for name, content in files.items():
-        if not (folder / name).is_file() or (folder / name).read_bytes() != content:
-            write_atomically(folder / name, content.decode(), mode=0o644)
-            changed.append(folder / name)
+    for path, content in ({folder / name: content for name, content in files.items()} | given(lab)).items():
+        if not path.is_file() or path.read_bytes() != content:
+            write_atomically(path, content.decode(), mode=0o644)
+            changed.append(path)
     return changed
 
 

@@ -27,8 +27,8 @@ class Topic:
         return [TopicPartition(self.name, number) for number in range(self.partitions)]
 
     def partitions_now(self) -> int:
-        """How many partitions it has."""
-        return len(self.admin.describe_topics([self.name])[0]["partitions"])
+        """How many partitions it has, once the broker that answers knows them: of three, one may hear of a new topic a moment later."""
+        return eventually(lambda: len(self.admin.describe_topics([self.name])[0]["partitions"]), within_s=5)
 
     def settings(self) -> dict[str, str]:
         """The settings that are in force."""
@@ -127,32 +127,60 @@ def raw_consumer(services, empty_topic):
 
 
 @pytest.fixture
-def schema(services, own_name):
+def mysql_admin(services):
+    """A connection of MySQL's admin, each statement committed; it stands in no schema."""
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(services.mysql_url("admin", ""), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def schema(services, own_name, mysql_admin):
     """An empty schema with a user of its own, both dropped afterwards."""
+    mysql_admin.exec_driver_sql(f"CREATE DATABASE {own_name}")
+    url = user(services, mysql_admin, own_name, own_name, "ALL")
+    yield Schema(own_name, url)
+    drop(mysql_admin, own_name, own_name)
+
+
+def user(services, admin, schema: str, name: str, rights: str) -> str:
+    """Make a user with some rights in one schema; the URL that it logs in with."""
     import sqlalchemy as sa
 
     password = uuid.uuid4().hex
-    engine = sa.create_engine(services.mysql_url("admin", ""), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {own_name}"))
-        # From any address: to a server in a container, a client on this machine comes from the engine's network. The port itself is on loopback.
-        connection.execute(sa.text(f"CREATE USER '{own_name}'@'%' IDENTIFIED BY '{password}' WITH MAX_USER_CONNECTIONS 20"))
-        connection.execute(sa.text(f"GRANT ALL ON {own_name}.* TO '{own_name}'@'%'"))
-    own = sa.make_url(services.mysql_url("admin", own_name)).set(username=own_name, password=password)
-    yield Schema(own_name, own.render_as_string(hide_password=False))
-    with contextlib.suppress(Exception), engine.connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE IF EXISTS {own_name}"))
-        connection.execute(sa.text(f"DROP USER IF EXISTS '{own_name}'@'%'"))
+    # From any address: to a server in a container, a client on this machine comes from the engine's network. The port itself is on loopback.
+    admin.exec_driver_sql(f"CREATE USER '{name}'@'%%' IDENTIFIED BY '{password}' WITH MAX_USER_CONNECTIONS 20")
+    admin.exec_driver_sql(f"GRANT {rights} ON {schema}.* TO '{name}'@'%%'")
+    own = sa.make_url(services.mysql_url("admin", schema)).set(username=name, password=password)
+    return own.render_as_string(hide_password=False)
+
+
+def drop(admin, schema: str, *names: str) -> None:
+    """Drop a check's schema and users; a connection that still holds a lock there is ended first."""
+    with contextlib.suppress(Exception):
+        for name in names:
+            for number in admin.exec_driver_sql("SELECT id FROM information_schema.processlist WHERE user = %s", (name,)).scalars().all():
+                with contextlib.suppress(Exception):
+                    admin.exec_driver_sql(f"KILL {number}")
+            admin.exec_driver_sql(f"DROP USER IF EXISTS '{name}'@'%%'")
+        admin.exec_driver_sql(f"DROP DATABASE IF EXISTS {schema}")
 
 
 @pytest.fixture
 def sql(services, schema):
     """The check's own connection to its schema, each statement committed."""
+    with own_connection(services, schema.name) as connection:
+        yield connection
+
+
+def own_connection(services, schema: str):
+    """A connection of MySQL's admin to a schema, each statement committed."""
     import sqlalchemy as sa
 
-    engine = sa.create_engine(services.mysql_url("admin", schema.name), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        yield connection
+    engine = sa.create_engine(services.mysql_url("admin", schema), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    return engine.connect()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from pathlib import Path
 import jinja2
 
 from grading import manifest
+from grading.notebook import given_file
 from services.errors import CourseError
 
 ENTRANCES = (
@@ -87,6 +88,8 @@ def contents(root: Path, last: manifest.Lab) -> dict[str, bytes]:
         folder = lab.notebook.parent
         for path in (lab.notebook, folder / "hints.md", lab.visible):
             files[path.relative_to(root).as_posix()] = path.read_bytes()
+        for path in [*(given_file(number, root) for number in lab.needs), *_data(lab)]:
+            files[path.relative_to(root).as_posix()] = path.read_bytes()
     files["course.toml"] = manifest_through((root / "course.toml").read_text(encoding="utf-8"), last).encode()
     for name, target in OF_THE_CLASS.items():
         text = (root / "solutions" / "class" / name).read_text(encoding="utf-8")
@@ -94,6 +97,12 @@ def contents(root: Path, last: manifest.Lab) -> dict[str, bytes]:
     needed = imported(root, [root / name for name in ENTRANCES], [files[name] for name in files if name.endswith((".py", ".ipynb"))])
     files |= {path.relative_to(root).as_posix(): path.read_bytes() for path in needed}
     return {name: _linked(name, data, files) if name.endswith(".md") else data for name, data in files.items()}
+
+
+def _data(lab: manifest.Lab) -> list[Path]:
+    """The data files that a lab reads, without the truth about them."""
+    paths = [path for name in lab.files for path in sorted((lab.root / name).rglob("*"))]
+    return [path for path in paths if path.is_file() and not path.name.endswith(".truth.json")]
 
 
 def _linked(name: str, page: bytes, files: Collection[str]) -> bytes:

@@ -1,7 +1,7 @@
 """Trusted functions of the far side: what a check hands to a student's code, and how it looks at what came back.
 
-frame, rows, schema, plan, progress, take, rng, hold, value, transaction, table, producer, send, consumer, admin, kill, close; `error` stands
-on the near side (student.py). Results that are objects stay here as handles. What they report can be forged by the code
+frame, series, item, rows, values, schema, plan, progress, take, rng, hold, value, file, engine, create, transaction, table, producer, send, consumer,
+admin, kill, close; `error` stands on the near side (student.py). Results that are objects stay here as handles. What they report can be forged by the code
 beside them, so every exercise has a witness outside as well.
 """
 
@@ -12,6 +12,7 @@ import itertools
 import os
 import random
 import signal
+from pathlib import Path
 
 
 def rng(seed: int):
@@ -34,18 +35,52 @@ def take(generator, n: int) -> list:
     return list(itertools.islice(generator, n))
 
 
-def frame(rows: list, ddl: str):
-    """A Spark DataFrame of rows (tuples or dicts) with a schema such as "id INT, note STRING" (handle)."""
-    from services.spark import spark_session
+def frame(rows: list, ddl: str | None = None, index: str | None = None, types: dict | None = None):
+    """A frame of rows (handle): of Spark with a schema such as "id INT, note STRING", of pandas without one (rows as dicts).
 
-    return spark_session().createDataFrame(rows, ddl)
+    index, types: pandas only; the column that becomes the index, and column → type, {"casualties": "Int64"}.
+    """
+    if ddl is not None:
+        from services.spark import spark_session
+
+        return spark_session().createDataFrame(rows, ddl)
+    import pandas
+
+    made = pandas.DataFrame(rows).astype(types or {})
+    return made if index is None else made.set_index(index)
+
+
+def series(values: list):
+    """A pandas Series (handle)."""
+    import pandas
+
+    return pandas.Series(values)
+
+
+def item(handle, key):
+    """handle[key] (handle): of a tuple, a dict, a column of a frame."""
+    return handle[key]
+
+
+def values(handle) -> list:
+    """A pandas Series as a list; what is missing is None."""
+    return [_plain(value) for value in handle.tolist()]
+
+
+def file(name: str, data: bytes) -> str:
+    """Write a file into this process's own folder; its path there. A path with folders makes them."""
+    path = Path.cwd() / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return str(path)
 
 
 def rows(handle, limit: int = 10_000) -> list:
-    """A frame's rows as dicts; ValueError if there are more than limit. Spark, pandas, and what SQLAlchemy returns."""
+    """A frame's rows as dicts; ValueError if there are more than limit. Spark, pandas (with the index, if it has a name), and what SQLAlchemy returns."""
     if hasattr(handle, "limit"):
         found = [row.asDict(recursive=True) for row in handle.limit(limit + 1).collect()]
     elif hasattr(handle, "to_dict"):
+        handle = handle if handle.index.name is None else handle.reset_index()
         found = [{key: _plain(value) for key, value in row.items()} for row in handle.head(limit + 1).to_dict("records")]
     else:
         found = [dict(row._mapping) for row in itertools.islice(handle, limit + 1)]
@@ -55,8 +90,8 @@ def rows(handle, limit: int = 10_000) -> list:
 
 
 def _plain(value):
-    """numpy's and pandas' scalars as Python's own; NaT and NaN as None."""
-    if value is None or value != value:
+    """numpy's and pandas' scalars as Python's own; NaN, NaT and NA as None."""
+    if value is None or type(value).__name__ == "NAType" or value != value:
         return None
     if hasattr(value, "to_pydatetime"):
         return value.to_pydatetime()
@@ -80,6 +115,21 @@ def progress(handle) -> list:
     return [item if isinstance(item, str) else item.json for item in handle.recentProgress]
 
 
+def engine(url: str):
+    """A SQLAlchemy engine (handle), as a student's code would make one: with a pool."""
+    import sqlalchemy
+
+    return sqlalchemy.create_engine(url)
+
+
+def create(metadata, url: str) -> None:
+    """Create every table of SQLAlchemy metadata that is missing."""
+    import sqlalchemy
+
+    made = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    metadata.create_all(made)
+
+
 def transaction(url: str):
     """An open SQLAlchemy connection in a transaction (handle); `close` commits it, or rolls it back."""
     import sqlalchemy
@@ -90,8 +140,13 @@ def transaction(url: str):
 
 
 def table(metadata, name: str):
-    """A table of SQLAlchemy metadata (handle)."""
-    return metadata.tables[name]
+    """A table of SQLAlchemy metadata, or of the schema that a URL leads to (handle)."""
+    if not isinstance(metadata, str):
+        return metadata.tables[name]
+    import sqlalchemy
+
+    with sqlalchemy.create_engine(metadata, poolclass=sqlalchemy.NullPool).connect() as connection:
+        return sqlalchemy.Table(name, sqlalchemy.MetaData(), autoload_with=connection)
 
 
 def producer(bootstrap: str, **options):
@@ -152,7 +207,10 @@ def _found(name: str):
 
 
 def close(handle, keep: bool = True) -> None:
-    """End a producer, consumer, client, streaming query or connection. keep: a transaction is committed, else rolled back."""
+    """End a producer, consumer, client, streaming query, engine or connection. keep: a transaction is committed, else rolled back."""
+    if hasattr(handle, "dispose"):
+        handle.dispose()
+        return
     if hasattr(handle, "in_transaction"):
         (handle.commit if keep else handle.rollback)()
     (handle.stop if hasattr(handle, "awaitTermination") else handle.close)()

@@ -40,7 +40,11 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Lab:
-    """One lab. call_s, check_s, load_s: deadlines in seconds of one call, of one check, of loading. memory_mb: of a student's process tree."""
+    """One lab.
+
+    needs: ids of earlier labs whose reference form its given code loads. files: data files and folders that it reads. call_s, check_s, load_s: deadlines in
+    seconds of one call, of one check, of loading. memory_mb: of a student's process tree.
+    """
 
     id: str
     folder: str
@@ -49,6 +53,8 @@ class Lab:
     root: Path
     version: str
     services: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     reading_min: int = 0
     drill_min: int = 0
     call_s: float = 20
@@ -111,7 +117,8 @@ def labs(root: Path = ROOT) -> tuple[Lab, ...]:
 
 def _lab(entry: dict, root: Path, version: str) -> Lab:
     exercises = tuple(Exercise(**{**e, "names": tuple(e["names"])}) for e in entry.pop("exercise"))
-    return Lab(**{**entry, "services": tuple(entry.get("services", ()))}, exercises=exercises, root=root, version=version)
+    lists = {name: tuple(entry.get(name, ())) for name in ("services", "needs", "files")}
+    return Lab(**{**entry, **lists}, exercises=exercises, root=root, version=version)
 
 
 def lab(number: str, root: Path = ROOT) -> Lab:

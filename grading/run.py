@@ -45,7 +45,8 @@ def source_of(lab: Lab, trusted: Sequence[notebook.Cell], student: Sequence[tupl
 
 def student_for(lab: Lab, source: Source, boxed: bool = False) -> Student:
     """A student whose child has the lab's limits, and in a sandbox the lab's services as its only way out."""
-    limits = Limits(lab.call_s, lab.load_s, lab.memory_mb)
+    files = tuple(notebook.given_file(number, lab.root).relative_to(lab.root).as_posix() for number in lab.needs)
+    limits = Limits(lab.call_s, lab.load_s, lab.memory_mb, files)
     return Student(source, limits, boxed, _ports(lab) if boxed else {})
 
 

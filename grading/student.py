@@ -29,7 +29,7 @@ from services.errors import CourseError
 
 START_S = 30
 OUTPUT = 64 * 1024
-HANDLES = ("rng", "hold", "frame", "transaction", "table", "producer", "consumer", "admin")
+HANDLES = ("rng", "hold", "frame", "series", "item", "engine", "transaction", "table", "producer", "consumer", "admin")
 """Kit functions whose results stay on the far side."""
 
 
@@ -90,11 +90,12 @@ class Source:
 
 @dataclass
 class Limits:
-    """Deadlines in seconds, memory of the whole process tree in MB."""
+    """Deadlines in seconds, memory of the whole process tree in MB; files: paths in the course that it may read besides what every child may."""
 
     call_s: float = 20
     load_s: float = 20
     memory_mb: int = 2048
+    files: tuple[str, ...] = ()
 
 
 @dataclass
@@ -121,7 +122,7 @@ class Child:
         self._socket, far = socket.socketpair()
         self._socket.setblocking(False)
         command = [sys.executable, "-u", "-m", "grading.child", str(far.fileno()), str(self.limits.memory_mb)]
-        self._box = box.box(command, self._private, boxed, ports)
+        self._box = box.box(command, self._private, boxed, ports, self.limits.files)
         self._process = subprocess.Popen(
             self._box.command, env=self._box.env, cwd=self._private, pass_fds=(far.fileno(),), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True,

@@ -23,6 +23,7 @@ from rich.table import Table
 from grading import build, hints, manifest, run
 from grading.build import BuildError
 from grading.manifest import Lab
+from grading.notebook import given_file
 from grading.plugin import CheckBroken
 from grading.reports import number
 from grading.results import CheckResult
@@ -95,17 +96,26 @@ def gate_files(lab: Lab) -> list[str]:
     """labs/ is what solutions/ builds, and no file is there that the course cannot explain."""
     wanted = build.handed_out(lab)
     folder = lab.notebook.parent
-    said = [f"{path.relative_to(lab.root)} is explained by nothing; remove it" for path in [*build.unexplained(folder, wanted), *_stray_sources(lab)]]
+    strays = [*build.unexplained(folder, wanted), *_stray_sources(lab), *_stray_given(lab)]
+    said = [f"{path.relative_to(lab.root)} is explained by nothing; remove it" for path in strays]
     for name, content in wanted.items():
         path = folder / name
         if not path.is_file() or path.read_bytes() != content:
             said.append(f"{path.relative_to(lab.root)} is not what {lab.source.relative_to(lab.root)} builds; run: make build N={lab.id}")
+    for path, content in build.given(lab).items():
+        if not path.is_file() or path.read_bytes() != content:
+            said.append(f"{path.relative_to(lab.root)} is not the reference form of its lab; run: make build N={lab.id}")
     return said
 
 
 def _stray_sources(lab: Lab) -> list[Path]:
     mutants = {f"mutants/{mutant.name}.py" for mutant in mutants_of(lab)}
     return build.unexplained(lab.source.parent, {"lab.py", "lab.ipynb", "checks/test_hidden.py", *build.TO_COPY, *mutants})
+
+
+def _stray_given(lab: Lab) -> list[Path]:
+    needed = {given_file(number, lab.root) for other in manifest.labs(lab.root) for number in other.needs}
+    return [path for path in given_file(lab.id, lab.root).parent.glob("*") if path.is_file() and path not in needed]
 
 
 def gate_manifest(lab: Lab) -> list[str]:
@@ -119,6 +129,9 @@ def gate_manifest(lab: Lab) -> list[str]:
     said += [
         f"{e.id} has kind {e.kind!r} and level {e.level!r}" for e in lab.exercises if e.kind not in manifest.KINDS or e.level not in manifest.LEVELS
     ]
+    earlier = {other.id for other in manifest.labs(lab.root) if other.id < lab.id}
+    said += [f"it needs lab {number}, which is no earlier one" for number in lab.needs if number not in earlier]
+    said += [f"there is no {name}, which it names among its files" for name in lab.files if not (lab.root / name).exists()]
     said += [f"{e.id} is stretch and has {e.points} points; a full mark must not need it" for e in lab.exercises if e.level == "stretch" and e.points]
     return said + _hints(lab)
 
@@ -260,9 +273,11 @@ def _commit(root: Path) -> str:
 
 
 def inputs(lab: Lab, *parts: str) -> str:
-    """A hash of what a lab's gates depend on: its files, its entry in the manifest, the grader, the data, the services it uses, the pins."""
+    """A hash of what a lab's gates depend on: its files, the labs it needs, its entry in the manifest, the grader, the data, the services, the pins."""
     folder = lab.source.parent
     files = [folder / "lab.py", folder / "hints.md", *sorted((folder / "checks").glob("*.py"))]
+    files += [manifest.lab(number, lab.root).source for number in lab.needs]
+    files += [path for name in lab.files for path in sorted((lab.root / name).rglob("*"))]
     for package in ("grading", "datasets", *(["services"] if lab.services else [])):
         files += sorted((lab.root / package).rglob("*.py"))
     files.append(lab.root / "requirements.txt")

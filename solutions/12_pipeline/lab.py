@@ -30,6 +30,7 @@ from kafka.errors import UnknownTopicOrPartitionError
 from datasets.events import Record
 from datasets.oracle import Oracle, WindowOracle, checksum_rows
 from datasets.schema import LOCAL_AUTHORITIES
+from datasets.star import FACTS_QUERY
 from grading.notebook import earlier
 
 # %% tags=["given"]
@@ -39,13 +40,7 @@ produce, warehouse, load, frames, stream, sink = (
 OUTCOMES = ("inserted", "updated", "stale", "duplicate", "dead")
 DIMENSIONS = ("date", "time", "location", "severity", "road_condition", "crossing")
 
-FACTS = """
-SELECT f.police_ref, f.event_id, f.revision, f.source, f.event_time_utc, f.event_time_local, d.date, t.time, l.easting, l.northing, l.location, l.local_authority,
-       s.severity, r.road_condition, r.weather, r.visibility, r.speed_limit_mph, c.crossing_facility, c.crossing_control, f.casualties, f.oaps, f.children, f.cycles,
-       f.p2w, f.pedestrians, f.vehicles, f.extra_fields
-FROM fact_incident f JOIN dim_date d USING (date_key) JOIN dim_time t USING (time_key) JOIN dim_location l USING (location_key)
-JOIN dim_severity s USING (severity_key) JOIN dim_road_condition r USING (road_condition_key) JOIN dim_crossing c USING (crossing_key)
-"""
+FACTS = FACTS_QUERY
 
 
 def partitions(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:

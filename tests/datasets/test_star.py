@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from datasets.oracle import CHECKSUM_COLUMNS
+from datasets.checksum import CHECKSUM_COLUMNS
 from datasets.schema import EVENT_FIELDS
 from datasets.star import DIMENSIONS, EVENT_TO_STAR, TABLES, UNKNOWN_KEY
 

@@ -21,9 +21,9 @@ if WHY and os.environ.get("REQUIRE_SANDBOX"):
 needs_sandbox = pytest.mark.skipif(bool(WHY), reason=WHY or "sandbox")
 
 
-def inside(code: str, ports: dict[str, int] | None = None, names=("f",), memory_mb: int = 512):
+def inside(code: str, ports: dict[str, int] | None = None, names=("f",), memory_mb: int = 512, files: tuple[str, ...] = ()):
     """A student in the sandbox."""
-    return Student(Source("lab_probe", (), (("cell 1", textwrap.dedent(code)),), frozenset(names)), Limits(30, 30, memory_mb), True, ports)
+    return Student(Source("lab_probe", (), (("cell 1", textwrap.dedent(code)),), frozenset(names)), Limits(30, 30, memory_mb, files), True, ports)
 
 
 def asked(code: str, *args, **options):
@@ -45,7 +45,32 @@ def test_of_the_course_only_the_far_side_is_there():
     """
     top, grading = asked(code, str(box.ROOT))
     assert set(top) <= {"datasets", "grading", "services", ".venv"}
-    assert set(grading) == {"__init__.py", "cells.py", "child.py", "codec.py", "inside.py", "kit.py"}
+    assert set(grading) == {"__init__.py", "cells.py", "child.py", "codec.py", "inside.py", "kit.py", "notebook.py"}
+
+
+@needs_sandbox
+def test_a_file_is_seen_where_the_lab_needs_it_and_no_other():
+    """The reference form of an earlier lab is the answer to it: whoever is asked for lab 05 must not find it."""
+    code = """
+    def f(root):
+        import os
+        return sorted(os.listdir(root)) if os.path.exists(root) else []
+    """
+    place = box.ROOT / "labs" / "03_produce"
+    assert asked(code, str(place)) == []
+    assert asked(code, str(place), files=("labs/03_produce/hints.md",)) == ["hints.md"]
+
+
+@needs_sandbox
+@pytest.mark.parametrize("name", ["datasets.rows", "datasets.oracle"])
+def test_what_judges_is_not_there_to_be_borrowed(name):
+    """Of the data's modules those that know what comes out are empty."""
+    code = """
+    def f(name):
+        import importlib
+        return [part for part in dir(importlib.import_module(name)) if not part.startswith("__")]
+    """
+    assert asked(code, name) == []
 
 
 @needs_sandbox

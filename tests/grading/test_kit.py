@@ -41,8 +41,29 @@ def partitions(admin, topic):
 def pandas_frame():
     import pandas as pd
     return pd.DataFrame({"a": [1, 2], "b": ["x", None]})
+
+
+def halves(frame):
+    return frame[frame["n"] < 2], {"rest": frame.loc[[2], "n"].astype("Int64") + pd.NA}
+
+
+def total(series):
+    return int(series.sum())
+
+
+def length(path):
+    return len(open(path, "rb").read())
+
+
+def asked(engine):
+    import sqlalchemy as sa
+    with engine.connect() as connection:
+        return connection.execute(sa.text("SELECT 1")).scalar()
+
+
+import pandas as pd
 """
-NAMES = frozenset(["doubled", "send", "read", "write", "metadata", "columns", "partitions", "pandas_frame"])
+NAMES = frozenset(["doubled", "send", "read", "write", "metadata", "columns", "partitions", "pandas_frame", "halves", "total", "length", "asked"])
 
 
 @pytest.fixture
@@ -68,6 +89,30 @@ def test_pandas_frames_cross_as_rows(student):
     frame = student.ref.pandas_frame()
     assert student.kit.rows(frame) == [{"a": 1, "b": "x"}, {"a": 2, "b": None}]
     assert student.kit.schema(frame) == [["a", "int64"], ["b", "object"]]
+
+
+def test_pandas_frames_go_there_and_parts_of_what_comes_back_are_handles(student):
+    """With an index of one column; a frame of a tuple, a series of a dict, a missing number."""
+    frame = student.kit.frame([{"line": 1, "n": 1}, {"line": 2, "n": 2}], index="line")
+    both = student.ref.halves(frame)
+    assert student.kit.rows(student.kit.item(both, 0)) == [{"line": 1, "n": 1}]
+    assert student.kit.values(student.kit.item(student.kit.item(both, 1), "rest")) == [None]
+    assert student.total(student.kit.item(frame, "n")) == student.total(student.kit.series([1, 2])) == 3
+
+
+def test_a_file_lies_in_the_child_s_own_folder(student):
+    """Byte for byte, with the folders that its name wants."""
+    path = student.kit.file("in/here.csv", b"a,b\r\n")
+    assert (path.endswith("/in/here.csv"), student.length(path)) == (True, 5)
+
+
+def test_an_engine_is_the_student_s_to_use_and_metadata_become_tables(student, run):
+    """Both through the kit; the table is there for everybody."""
+    url = run.mysql_url("admin")
+    assert student.asked(student.kit.engine(url)) == 1
+    student.kit.create(student.ref.metadata(), url)
+    student.tidy()
+    assert sa.inspect(sa.create_engine(url, poolclass=sa.NullPool)).get_table_names() == ["fact"]
 
 
 def test_producers_consumers_and_admins_are_real(student, run):

@@ -70,6 +70,41 @@ def test_a_stray_file_is_red(lab, place):
     assert f"{place} is explained by nothing" in sentences(lab, "files")
 
 
+def needed(lab):
+    """The lab beside a later one, empty but for its need of this one."""
+    text = (lab.root / "course.toml").read_text()
+    (lab.root / "course.toml").write_text(text + '\n[[lab]]\nid = "91"\nfolder = "91_later"\ntitle = "Later"\nneeds = ["90"]\nexercise = []\n')
+    return rebuilt(lab)
+
+
+def test_a_reference_form_that_is_not_its_lab_s_is_red(lab):
+    """What later labs load is what the source says, and nothing else lies beside it."""
+    lab = needed(lab)
+    given = lab.root / "labs" / "given" / "lab_90.py"
+    assert sentences(lab, "files") == ""
+    given.write_text(given.read_text().replace("return", "return 1 +"))
+    given.with_name("lab_77.py").write_text("")
+    said = sentences(lab, "files")
+    assert "labs/given/lab_90.py is not the reference form of its lab; run: make build N=90" in said
+    assert "labs/given/lab_77.py is explained by nothing" in said
+
+
+def test_a_need_that_is_no_earlier_lab_and_a_file_that_is_not_there_are_red(lab):
+    """Two sentences of the manifest's gate."""
+    said = sentences(replace(lab, needs=("95",), files=("datasets/nowhere",)), "manifest")
+    assert "it needs lab 95, which is no earlier one" in said
+    assert "there is no datasets/nowhere" in said
+
+
+def test_a_change_in_a_lab_that_is_needed_makes_the_later_one_due(lab):
+    """The ledger's hash holds it."""
+    needed(lab)
+    later = manifest.lab("91", lab.root)
+    before = verify.inputs(later, "x")
+    change(lab.source, "return helper(2 * x)", "return helper(x + x)")
+    assert verify.inputs(later, "x") != before
+
+
 def test_a_lab_that_is_already_solved_is_red(lab):
     """A given cell that answers the exercise, bound last, so the empty lab passes."""
     change(lab.source, "def helper(x: int)", "def twice(x: int) -> int:\n    return 2 * x\n\n\ndef helper(x: int)")

@@ -278,6 +278,8 @@ def mysql_command(port: int) -> list:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "data").exists():
         _initialize_mysql(folder)
+    # A killed server's lock: while its parent has not fetched it, the next one takes it for alive. InnoDB's own lock of the data still holds.
+    (folder / "data" / "mysql.sock.lock").unlink(missing_ok=True)
     write_atomically(folder / "users.sql", mysql_users(settings()))
     return [
         *_mysqld(folder / "data"),

@@ -190,6 +190,16 @@ def test_what_was_killed_comes_back_with_its_data(healthy_stack, run, victims):
     assert last_value(run) == b"kept"
 
 
+def test_mysql_starts_where_the_killed_one_still_waits_to_be_fetched(healthy_stack):
+    """A child of this process, killed and started again by another one, as a notebook's kernel does in a drill."""
+    faults.kill("mysql")
+    faults.start("mysql")
+    drill = "from services import faults; faults.kill('mysql'); faults.start('mysql')"
+    done = subprocess.run([sys.executable, "-c", drill], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert local.alive("mysql")
+
+
 def test_a_service_that_dies_while_it_starts_is_started_once_more(healthy_stack, monkeypatch):
     """A kill in the middle of `up` does not make it wait for the dead."""
     faults.stop("mysql")

@@ -419,11 +419,11 @@ EVENT_TO_STAR: dict[str, str] = {
 """Event field to column of the star. schema_version has none: what is in the star is past its version."""
 
 FACTS_QUERY = """
-SELECT f.police_ref, f.event_id, f.revision, f.source, f.event_time_utc, f.event_time_local, d.date, t.time, l.easting, l.northing, l.location, l.local_authority,
-       s.severity, r.road_condition, r.weather, r.visibility, r.speed_limit_mph, c.crossing_facility, c.crossing_control, f.casualties, f.oaps, f.children, f.cycles,
-       f.p2w, f.pedestrians, f.vehicles, f.extra_fields
-FROM fact_incident f JOIN dim_date d USING (date_key) JOIN dim_time t USING (time_key) JOIN dim_location l USING (location_key)
-JOIN dim_severity s USING (severity_key) JOIN dim_road_condition r USING (road_condition_key) JOIN dim_crossing c USING (crossing_key)
+SELECT police_ref, event_id, revision, source, event_time_utc, event_time_local, date, time, easting, northing, location, local_authority, severity,
+       road_condition, weather, visibility, speed_limit_mph, crossing_facility, crossing_control, casualties, oaps, children, cycles, p2w, pedestrians,
+       vehicles, extra_fields
+FROM fact_incident JOIN dim_date USING (date_key) JOIN dim_time USING (time_key) JOIN dim_location USING (location_key) JOIN dim_severity
+USING (severity_key) JOIN dim_road_condition USING (road_condition_key) JOIN dim_crossing USING (crossing_key)
 """
 """Every fact joined with its dimensions, in the order of checksum.CHECKSUM_COLUMNS."""
 

@@ -39,6 +39,8 @@ PLAIN = (
 )  # fmt: skip
 OF_THE_CLASS = {"demo.py": "labs/demo.py", "class.mk": "labs/class.mk", "test_copy.py": "tests/test_copy.py", "README.md.j2": "README.md"}
 """Files of solutions/class, and where they go."""
+BATCH, FIRST_WITH_BATCH = {"demo_batch.py": "labs/demo_batch.py"}, "07"
+"""One more of them, and the lab from which on it is in a copy."""
 
 
 def labs_through(last: manifest.Lab) -> list[manifest.Lab]:
@@ -91,7 +93,7 @@ def contents(root: Path, last: manifest.Lab) -> dict[str, bytes]:
         for path in [*(given_file(number, root) for number in lab.needs), *_data(lab)]:
             files[path.relative_to(root).as_posix()] = path.read_bytes()
     files["course.toml"] = manifest_through((root / "course.toml").read_text(encoding="utf-8"), last).encode()
-    for name, target in OF_THE_CLASS.items():
+    for name, target in {**OF_THE_CLASS, **(BATCH if last.id >= FIRST_WITH_BATCH else {})}.items():
         text = (root / "solutions" / "class" / name).read_text(encoding="utf-8")
         files[target] = (_filled(text, labs) if name.endswith(".j2") else text).encode()
     needed = imported(root, [root / name for name in ENTRANCES], [files[name] for name in files if name.endswith((".py", ".ipynb"))])

@@ -61,8 +61,8 @@ class Star:
         return [dict(row) for row in self.admin.exec_driver_sql(f"SELECT * FROM {table}").mappings()]
 
     def checksum(self) -> str:
-        """Number and checksum of all facts, joined with their dimensions."""
-        return checksum_rows(tuple(row) for row in self.admin.exec_driver_sql(FACTS_QUERY))
+        """One text for what the facts and their dimensions say, as checksum.checksum_rows writes it."""
+        return checksum_rows(map(tuple, self.admin.exec_driver_sql(FACTS_QUERY)))
 
     def statements(self, kind: str = "insert") -> int:
         """How many statements of a kind (insert, update, delete, select, commit …) the server has had from url's user."""

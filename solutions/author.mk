@@ -4,6 +4,9 @@ REAL_DATA ?=
 PER_SECOND ?= 20
 PORT ?=
 SIZES ?= 10000 100000 1000000
+LOADS ?= 3000 100000
+FACTS ?= 1000000
+TRIES ?= 200
 SEED ?= 1
 SUBMISSION ?=
 OUT ?=
@@ -11,7 +14,7 @@ THROUGH ?=
 GRADE_SEED ?=
 UNSAFE ?=
 ALL ?=
-.PHONY: demo live grade build verify handout lint bench endurance pins test-fast test-services test-engine contract
+.PHONY: demo live grade build verify handout lint bench million endurance kills pins test-fast test-services test-engine contract
 
 demo: setup ## stream and yearly files into one warehouse, with a kill in mid-run; reconcile; demo.html (DEMO_EVENTS=5000 SEED=1 REAL_DATA=dir BATCH_ENGINE=spark)
 	@$(PY) -m solutions.demo demo --events "$(DEMO_EVENTS)" --seed "$(SEED)" $(if $(REAL_DATA),--real-data "$(REAL_DATA)")
@@ -48,13 +51,20 @@ contract: setup ## what the course asks of an image, asked of any (KAFKA_IMAGE=â
 lint: setup ## ruff
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
-bench: setup ## ratios: Spark's start against pyspark's own; exactly once against a bare append and the naive way (about 15 minutes)
+bench: setup ## ratios: Spark's start against pyspark's own; exactly once against a bare append and the naive way; the ways of loading (about 20 minutes; LOADS="3000 1000000")
 	@$(PY) -m benchmarks.spark_start
 	@$(PY) -m benchmarks.throughput $(foreach size,$(SIZES),--sizes $(size))
+	@$(PY) -m benchmarks.loading $(foreach size,$(LOADS),--sizes $(size))
 	@$(PY) -m benchmarks.grading
+
+million: setup ## one yearly file of a million accidents: seconds by part, memory, checksum (FACTS=1000000 SEED=1)
+	@$(PY) -m benchmarks.million --facts "$(FACTS)" --seed "$(SEED)"
 
 endurance: setup ## ten demos, in each of which everything is killed once (about ten minutes)
 	@$(PY) -m benchmarks.endurance
+
+kills: setup ## two loaders at once, MySQL and loaders killed at random moments; each try against the oracle (about 20 minutes; TRIES=200 SEED=1)
+	@$(PY) -m benchmarks.loads_killed --tries "$(TRIES)" --seed "$(SEED)"
 
 pins: ## author: compile requirements.in to requirements.txt (needs uv)
 	@uv pip compile -q --universal --python-version 3.10 --generate-hashes --custom-compile-command "make pins" requirements.in -o requirements.txt

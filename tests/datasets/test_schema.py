@@ -75,7 +75,7 @@ def test_datasets_knows_nobody(path):
         "yearly.py": {"openpyxl"},
         "files.py": {"openpyxl"},
         "__main__.py": {"typer", "rich"},
-        "pictures.py": {"altair", "pandas", "vl_convert", "IPython"},
+        "pictures.py": {"altair", "pandas", "vl_convert", "IPython", "sqlalchemy"},
     }
     assert _imports(path) - set(sys.stdlib_module_names) <= {"datasets"} | more.get(path.name, set())
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jupytext
 import pytest
+import sqlalchemy as sa
 
 from grading import build, handout, manifest
 from services.errors import CourseError
@@ -73,8 +74,9 @@ def secrets() -> dict[str, tuple[str, str]]:
         for mutant in (lab.source.parent / "mutants").glob("*.py"):
             found[f"{lab.id} mutant {mutant.stem}"] = (mutant.read_text(), given)
         found[f"{lab.id} hidden"] = (lab.hidden.read_text(), lab.visible.read_text())
+    outcomes = "inserted: int = 0 updated: int = 0 unchanged: int = 0 rejected: int = 0"  # given in lab 07, as the oracle counts them
     for name in ("oracle", "star"):
-        found[name] = ((manifest.ROOT / "datasets" / f"{name}.py").read_text(), "")
+        found[name] = ((manifest.ROOT / "datasets" / f"{name}.py").read_text(), f'. """ {outcomes}')
     return found
 
 
@@ -94,6 +96,25 @@ def test_no_solved_answer_hidden_check_mutant_or_truth_is_in_it(copy):
     assert leaks(copy) == []
     assert [name for name in copy if re.search(r"solutions|hidden|mutant|oracle|council|yearly|author|verify|build|handout|ledger", name)] == []
     assert len(answers()) > 40
+
+
+@pytest.fixture(scope="module")
+def later() -> dict[str, bytes]:
+    """The copy through lab 07, file by file."""
+    return handout.contents(manifest.ROOT, manifest.lab("07"))
+
+
+def test_a_later_copy_holds_what_its_labs_need_of_earlier_ones_and_no_more(later):
+    """Labs 05 and 06 in reference form, the star's description, the yearly files without their truth; nothing of 07 or later."""
+    known = re.compile(r"(05_clean|06_warehouse|0[56] mutant|0[56] hidden).* in labs/given/|star in datasets/")
+    assert [leak for leak in leaks(later) if not known.match(leak)] == []
+    assert {name for name in later if name.startswith("labs/given/")} == {"labs/given/lab_05.py", "labs/given/lab_06.py"}
+    assert [
+        name for name in later if re.search(r"solutions|hidden|mutant|oracle|datasets/council|author|verify|build|handout|ledger|truth", name)
+    ] == []
+    assert {"datasets/yearly/collisions-2018.xlsx", "datasets/star.py", "labs/demo_batch.py"} <= later.keys()
+    sixth = handout.contents(manifest.ROOT, manifest.lab("06"))
+    assert not any(name.startswith("labs/given/") for name in sixth)
 
 
 @pytest.mark.parametrize("secret", ["02_events validate", "03_produce _send", "00_start event_key", "03 mutant naive", "02 hidden", "oracle"])
@@ -145,7 +166,7 @@ def test_it_is_written_whole_or_not_at_all(tmp_path):
 def cut(tmp_path_factory) -> Path:
     """A copy on disk, with this checkout's passwords, as its own set-up would make some."""
     folder = tmp_path_factory.mktemp("class") / "copy"
-    handout.cut(manifest.ROOT, manifest.lab("03"), folder)
+    handout.cut(manifest.ROOT, manifest.lab("07"), folder)
     shutil.copy(manifest.ROOT / ".env", folder)
     return folder
 
@@ -187,8 +208,16 @@ def test_its_demo_runs_as_far_as_the_student_s_functions_reach(cut, stack):
     assert "03.1   a topic on purpose: topic demo_" in half
     assert "here your pipeline ends: 03.2 is not built yet" in half
     assert "  02.3" not in half.partition("Still to build")[2]
-    solved_into(cut, "03")
+    for number in ("03", "05", "06", "07"):
+        solved_into(cut, number)
     whole = ran(cut, "-m", "labs.demo")
     assert "2,000 acknowledged, 0 failed" in whole.stdout
     assert "2,000 records in the log" in whole.stdout
+    assert "07.3   the year loaded: 393 inserted, 0 updated, 0 unchanged, 7 rejected\n" in whole.stdout
+    assert "7 rejected; the ledger knew the file" in whole.stdout
+    assert "here your pipeline ends" not in whole.stdout
     assert (whole.returncode, whole.stderr) == (0, "")
+    from services import settings
+
+    with sa.create_engine(settings().mysql_url("admin", "")).connect() as connection:
+        assert connection.exec_driver_sql("SHOW DATABASES LIKE 'accidents\\_demo%%'").all() == []

@@ -3,7 +3,10 @@
 import pytest
 import sqlalchemy as sa
 
-from datasets.star import TABLES, UNKNOWN_KEY
+from datasets.oracle import Oracle
+from datasets.rows import natural_hash, star_rows
+from datasets.star import DIMENSIONS, TABLES, UNKNOWN_KEY
+from datasets.yearly import yearly_rows
 from grading.notebook import earlier
 
 lab = earlier("06")
@@ -49,59 +52,76 @@ def test_making_it_twice_changes_nothing(warehouse):
     """One unknown member a dimension, however often."""
     lab.create_warehouse(warehouse, lab.build_metadata())
     with warehouse.connect() as connection:
-        for name in lab.UNKNOWN_MEMBERS:
-            assert connection.execute(sa.text(f"SELECT {name.removeprefix('dim_')}_key FROM {name}")).all() == [(UNKNOWN_KEY,)]
+        for table in DIMENSIONS:
+            assert connection.execute(sa.text(f"SELECT {table.primary_key[0]} FROM {table.name}")).all() == [(UNKNOWN_KEY,)]
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (("ab", "c"), ("a", "bc")),
-        ((None,), ("",)),
-        ((None,), ("-",)),
-        (("CAFE",), ("CAFÉ",)),
-        (("Dry",), ("dry",)),
-        (("Dry",), ("Dry ",)),
-        ((1, 11), (11, 1)),
-    ],
-    ids=["cut elsewhere", "NULL and empty", "NULL and its sign", "accent", "case", "space", "numbers"],
-)
-def test_different_keys_have_different_hashes(one, other):
-    """And the same key the same."""
-    assert lab.key_hash(*one) != lab.key_hash(*other)
-    assert lab.key_hash(*one) == lab.key_hash(*one)
-    assert len(lab.key_hash(*one)) == 32
+def test_a_hash_is_the_one_that_the_rows_of_the_star_have():
+    """Whoever computes a member's hash, in this lab or beside it, comes to the same one."""
+    for parts in [("Slight",), (None, "", "-"), ("CAFÉ 🚲", -5, 0), (527_000, 279_000, " EDGE ", "E07000011")]:
+        assert lab.key_hash(*parts) == natural_hash(parts)
 
 
-def test_a_dimension_takes_each_member_once(warehouse):
-    """Repeats, accents, case, spaces and emoji: distinct members stay distinct, repeats come back with their key, no key is burnt."""
+def test_a_thousand_places_come_back_with_their_keys(warehouse):
+    """More members than a page of rows: each has a key of its own, and no number between them is missing."""
     table = lab.build_metadata().tables["dim_location"]
-    texts = ["CAFE ROUGE", "CAFÉ ROUGE", "cafe rouge", "CAFE ROUGE ", "CYCLE PATH 🚲", "CAFE ROUGE"]
-    rows = [{"easting": 1, "northing": 2, "location": text, "local_authority": "E07000008"} for text in texts]
+    rows = [{"easting": n, "northing": n, "location": f"PLACE {n}", "local_authority": "E07000008"} for n in range(3_000)]
     with warehouse.begin() as connection:
-        first = lab.upsert_dimension(connection, table, rows)
-        assert len(first) == 5
-        assert lab.upsert_dimension(connection, table, rows) == first
-        more = lab.upsert_dimension(connection, table, [*rows, {**rows[0], "easting": 9}])
-        assert sorted(more.values()) == [1, 2, 3, 4, 5, 6]
-        stored = connection.execute(sa.select(table.c.location).where(table.c.location_key > 0)).scalars().all()
-    assert sorted(stored) == sorted([*set(texts), "CAFE ROUGE"])
+        keys = lab.upsert_dimension(connection, table, rows)
+        assert sorted(keys.values()) == list(range(1, 3_001))
+        assert lab.upsert_dimension(connection, table, rows[:1500]) == {hashed: keys[hashed] for hashed in map(of_place, rows[:1500])}
 
 
-def test_the_schema_refuses_what_must_not_be(warehouse):
-    """A second row for an accident, a fact without a place, a dimension member twice."""
-    fact = dict.fromkeys(("casualties", "vehicles"), 1) | dict.fromkeys(("oaps", "children", "cycles", "p2w", "pedestrians"), 0)
-    fact |= {f"{name}_key": -1 for name in ("date", "time", "location", "severity", "road_condition", "crossing")}
-    fact |= {"police_ref": "19000001", "event_id": "x", "revision": 1, "source": "stream"}
-    fact |= dict.fromkeys(("event_time_utc", "event_time_local", "ingested_at_utc"), "2019-01-01 00:00:00")
-    statement = sa.text(f"INSERT INTO fact_incident ({', '.join(fact)}) VALUES ({', '.join(f':{name}' for name in fact)})")
+def of_place(row: dict) -> bytes:
+    """The hash of a place."""
+    return lab.key_hash(*row.values())
+
+
+def test_the_queries_agree_with_the_yearly_files_truth(warehouse):
+    """Two years loaded as the notebook loads them: every query adds up to what the events say."""
+    events = [row.event for year, rows in ((2018, 300), (2019, 330)) for row in yearly_rows(year, rows, 5, share=0) if row.event]
+    tables = lab.build_metadata().tables
     with warehouse.begin() as connection:
-        connection.execute(statement, fact)
-    for wrong in (
-        {},
-        {"police_ref": "19000002", "location_key": 77},
-        {"police_ref": "19000002", "casualties": None},
-        {"police_ref": "19000002", "vehicles": -1},
-    ):
-        with pytest.raises(sa.exc.DBAPIError), warehouse.begin() as connection:
-            connection.execute(statement, {**fact, **wrong})
+        lab.fill(connection, tables, star_rows(events))
+    assert lab.ask(warehouse, lab.severity_by_month())["accidents"].sum() == len(events)
+    assert lab.ask(warehouse, lab.severity_by_month())["casualties"].sum() == sum(event["Casualties"] for event in events)
+    assert lab.ask(warehouse, lab.weekday_and_weekend())["accidents"].sum() == len(events)
+    assert lab.ask(warehouse, lab.fatal_by_hour())["fatal"].sum() == sum(event["Severity"] == "Fatal" for event in events)
+    oracle = Oracle(source="file")
+    oracle.add_file("both", events)
+    changes = lab.ask(warehouse, lab.like_for_like())
+    assert [(row.year, (row.accidents_before, row.accidents)) for row in changes.itertuples()] == list(oracle.like_for_like().items())
+
+
+def test_the_index_is_used(warehouse):
+    """The plan, read as data: every row before, a range of the index after."""
+    table = lab.build_metadata().tables["dim_location"]
+    rows = [
+        {"easting": 540_000 + n % 9_000, "northing": 255_000 + n % 9_000, "location": str(n), "local_authority": "E07000008"} for n in range(3_000)
+    ]
+    with warehouse.begin() as connection:
+        lab.upsert_dimension(connection, table, rows)
+    before, read_before = lab.plan(warehouse, lab.NEARBY), lab.rows_read(warehouse, lab.NEARBY)
+    with warehouse.begin() as connection:
+        connection.execute(sa.text(lab.index_for_nearby()))
+        connection.execute(sa.text("ANALYZE TABLE dim_location")).all()
+    after, read_after = lab.plan(warehouse, lab.NEARBY), lab.rows_read(warehouse, lab.NEARBY)
+    assert (before["type"], before["key"], after["type"], after["key"]) == ("ALL", None, "range", "ix_dim_location_nearby")
+    assert read_after < read_before / 2
+
+
+def test_each_user_may_do_what_its_work_needs(run, warehouse):
+    """loader changes rows and no table; bi_reader sees no table; a dimension with facts is dropped by nobody."""
+    users = {user: sa.create_engine(run.mysql_url(user, ""), poolclass=sa.NullPool) for user in ("admin", "loader", "bi_reader")}
+    tries = {
+        "read": f"SELECT COUNT(*) FROM {run.database}.fact_incident",
+        "change": f"DELETE FROM {run.database}.fact_incident WHERE police_ref = 'x'",
+        "alter": f"ALTER TABLE {run.database}.fact_incident COMMENT 'facts'",
+        "drop": f"DROP TABLE {run.database}.dim_severity",
+    }
+    said = {user: [lab.outcome(engine, statement) for statement in tries.values()] for user, engine in users.items()}
+    assert said == {
+        "admin": ["yes", "yes", "yes", "no (3730)"],
+        "loader": ["yes", "yes", "no (1142)", "no (1142)"],
+        "bi_reader": ["no (1142)"] * 4,
+    }

@@ -65,7 +65,7 @@ events = [row.event for row in rows if row.event]
 len(events), events[0]["Date"], events[0]["Severity"], events[0]["Location"]
 
 # %% [markdown]
-# ## 06.1 The tables that you write (5 points, 17 minutes)
+# ## 06.1 The tables that you write (5 points, 15 minutes)
 #
 # `datasets/star.py` describes every table as plain data. You turn four descriptions into SQLAlchemy tables: three small dimensions and the fact. PK means primary key, FK foreign key, UQ unique, IX index.
 
@@ -326,7 +326,7 @@ pd.DataFrame(
 # 1142 means "command denied to this user". Even admin cannot drop the dimension: 3730 says that a foreign key points to it. And `bi_reader` sees the view's number without any right to the table: a view reads with the rights of the one who made it.
 
 # %% [markdown]
-# ## 06.2 One hash for a natural key (3 points, 8 minutes)
+# ## 06.2 One hash for a natural key (3 points, 7 minutes)
 #
 # What makes a member unique? A `UNIQUE` key over its columns looks right, and fails in three ways. We tried each on this server:
 #
@@ -511,7 +511,7 @@ compare(
 )
 
 # %% [markdown]
-# ## 06.4 Questions: join, CTE, window (4 points, 17 minutes)
+# ## 06.4 Questions: join, CTE, window (4 points, 20 minutes)
 #
 # Now the star answers. You write each query as a function that returns its text. The checks run it as a user who can only read, and compare what comes back with a count in Python. So names and order of columns matter, and the order of rows, too.
 #

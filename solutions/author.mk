@@ -63,7 +63,7 @@ million: setup ## one yearly file of a million accidents: seconds by part, memor
 endurance: setup ## ten demos, in each of which everything is killed once (about ten minutes)
 	@$(PY) -m benchmarks.endurance
 
-kills: setup ## two loaders at once, MySQL and loaders killed at random moments; each try against the oracle (about 20 minutes; TRIES=200 SEED=1)
+kills: setup ## two loaders at once, MySQL and loaders killed at random moments; each try against the oracle (about 30 minutes; TRIES=200 SEED=1)
 	@$(PY) -m benchmarks.loads_killed --tries "$(TRIES)" --seed "$(SEED)"
 
 pins: ## author: compile requirements.in to requirements.txt (needs uv)

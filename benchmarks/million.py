@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.alone import MOST, YEAR, expected_of, own_mysql, own_schema, rows_of
-from benchmarks.watch import Watch
+from benchmarks.watch import Resident
 from datasets.checksum import checksum_rows
 from datasets.star import FACTS_QUERY
 from grading.notebook import earlier
@@ -34,28 +34,12 @@ from services.errors import CourseError, one_sentence
 
 PARTS = {
     "clean": ("check_file", "read_collisions", "conform", "split_valid"),
-    "warehouse": ("upsert_dimension",),
     "load": ("fingerprint", "hashes", "write_star", "put", "merge_staged", "finish"),
 }
 """The loader's functions whose own time is told apart: by the module in which its notebook knows them."""
 URL = "ACCIDENT_LABS_BENCH_URL"
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 console = Console() if sys.stdout.isatty() else Console(width=130)
-
-
-class Peak(Watch):
-    """The highest resident memory of some processes while a block runs, in MB."""
-
-    def __init__(self, watched: dict[str, psutil.Process]):
-        self.watched, self.mb = watched, dict.fromkeys(watched, 0)
-
-    def look(self) -> None:
-        """Note what each process holds now; one that has ended holds nothing."""
-        for name, process in self.watched.items():
-            try:
-                self.mb[name] = max(self.mb[name], process.memory_info().rss // 2**20)
-            except psutil.Error:
-                continue
 
 
 class Stopwatch:
@@ -131,7 +115,7 @@ def found(engine: sa.Engine) -> str:
 def load(path: Path) -> None:
     """Load the file once, in this process, at the URL of the environment; what it took, as JSON."""
     lab, clock = earlier("07"), Stopwatch()
-    modules = {"clean": lab.clean, "warehouse": lab.warehouse, "load": lab}
+    modules = {"clean": lab.clean, "load": lab}
     for module, names in PARTS.items():
         for name in names:
             if hasattr(modules[module], name):
@@ -150,7 +134,7 @@ def loaded(url: sa.URL, path: Path) -> dict:
     environment = {**os.environ, URL: url.render_as_string(hide_password=False)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
         try:
-            with Peak({"loader": psutil.Process(child.pid), "mysql": processes.find("mysql")}) as peak:
+            with Resident({"loader": psutil.Process(child.pid), "mysql": processes.find("mysql")}) as peak:
                 said = child.stdout.read()
         except BaseException:  # Ctrl-C too: nobody waits for the load to end
             child.kill()

@@ -16,7 +16,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 import sqlalchemy as sa
 import typer
 from rich.console import Console
@@ -24,7 +23,7 @@ from rich.table import Table
 
 import services
 import services.spark
-from benchmarks.watch import Watch
+from benchmarks.watch import Resident
 from datasets.events import live_records
 from grading.notebook import earlier
 from services import lanes, processes
@@ -35,18 +34,6 @@ NAIVE_AT_MOST, NAIVE_MESSAGES = 100_000, 300
 PER_TRIGGER = 125_000
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 console = Console() if sys.stdout.isatty() else Console(width=130)
-
-
-class Peak(Watch):
-    """The highest resident memory of some processes while a block runs, in MB."""
-
-    def __init__(self, watched: dict[str, psutil.Process]):
-        self.watched, self.mb = watched, dict.fromkeys(watched, 0)
-
-    def look(self) -> None:
-        """Note what each process holds now."""
-        for name, process in self.watched.items():
-            self.mb[name] = max(self.mb[name], process.memory_info().rss // 2**20)
 
 
 def seconds(work) -> float:
@@ -164,7 +151,7 @@ def producer_a_message(run, count: int = NAIVE_MESSAGES) -> float:
 def one_size(spark, size: int, folder: str) -> dict:
     """All ways over one topic of `size` records."""
     jvm = services.spark.running_jvm()
-    with empty_warehouse(size, folder) as (run, pipeline), Peak({"jvm": jvm, "mysql": processes.find("mysql")}) as peak:
+    with empty_warehouse(size, folder) as (run, pipeline), Resident({"jvm": jvm, "mysql": processes.find("mysql")}) as peak:
         console.print(f"{size:,} events: producing")
         sending = seconds(lambda: pipeline.produce(live_records(SEED, size)))
         console.print(f"{size:,} events: {size / sending:,.0f}/s into the topic; exactly once")

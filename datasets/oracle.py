@@ -11,7 +11,7 @@ from itertools import pairwise
 from datasets._wire import epoch_s
 from datasets.checksum import CHECKSUM_COLUMNS, checksum_rows
 from datasets.events import Record
-from datasets.rows import checksum_row, dimension_sizes, star_rows
+from datasets.rows import checksum_row, dimension_sizes
 
 __all__ = ["CHECKSUM_COLUMNS", "Counts", "FileCounts", "Oracle", "WindowOracle", "checksum_rows", "replay"]
 
@@ -105,12 +105,6 @@ class Oracle:
     def dimension_sizes(self) -> dict[str, int]:
         """Distinct members of each dimension among the facts, without the unknown member."""
         return dimension_sizes(self.facts.values())
-
-    def expected_star(self) -> dict[str, list[dict]]:
-        """The seven tables as rows, as rows.star_rows makes them of the facts; each fact names its own source."""
-        star = star_rows(self.facts.values(), self._source)
-        verified = [{**fact, "source": "file" if fact["police_ref"] in self.verified else self._source} for fact in star["fact_incident"]]
-        return star | {"fact_incident": verified}
 
     def like_for_like(self) -> dict[int, tuple[int, int]]:
         """For each year with a year before it: accidents of the year before and of the year, in the authorities that both have; only years of facts count."""

@@ -140,7 +140,8 @@ def star_diagram(metadata, says: str, fact: str = "fact_incident"):
     lines = [_line(places, middle, column, table) for column, table in points_to.items()]
     boxes = [_box(metadata.tables[name], *place, "fact" if name == fact else "dimension") for name, place in places.items()]
     legend = f'<text x="8" y="{height - 8}">PK primary key · FK foreign key · UQ unique · ? may be empty</text>'
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="960" height="{height}" font-family="monospace" font-size="11">'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 {height}" width="960" '
+    svg += 'style="max-width: 100%; height: auto" font-family="monospace" font-size="11">'
     background = f'<rect width="960" height="{height}" fill="white"/>'
     display(SVG(f"{svg}{background}{''.join(lines + boxes)}{legend}</svg>"), metadata={"image/svg+xml": {"alt": says}})
     drawn = [metadata.tables[name] for name in places]

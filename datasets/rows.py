@@ -6,7 +6,7 @@ from datetime import date
 
 from datasets.checksum import CHECKSUM_COLUMNS, extra_text
 from datasets.schema import EVENT_FIELDS
-from datasets.star import DIMENSIONS, EVENT_TO_STAR, UNKNOWN_KEY
+from datasets.star import DIMENSIONS, EVENT_TO_STAR, Table
 
 _STAR_TO_EVENT = {column: field for field, column in EVENT_TO_STAR.items()}
 _KNOWN = frozenset(field.name for field in EVENT_FIELDS)
@@ -33,16 +33,15 @@ def _cell(event: dict, column: str, source: str):
     return event[_STAR_TO_EVENT[column]]
 
 
-def member(event: dict, table: str) -> tuple:
+def member(event: dict, table: Table) -> tuple:
     """What makes an event's member of a dimension that member: the values of the table's natural key."""
-    columns = next(dimension.natural_key for dimension in DIMENSIONS if dimension.name == table)
-    return tuple(event[_STAR_TO_EVENT[column]] for column in columns)
+    return tuple(event[_STAR_TO_EVENT[column]] for column in table.natural_key)
 
 
 def dimension_sizes(events: Iterable[dict]) -> dict[str, int]:
     """Distinct members of each dimension among the events, without the unknown member."""
     events = list(events)
-    return {table.name: len({member(event, table.name) for event in events}) for table in DIMENSIONS}
+    return {table.name: len({member(event, table) for event in events}) for table in DIMENSIONS}
 
 
 def star_rows(events: Iterable[dict], source: str = "file") -> dict[str, list[dict]]:
@@ -54,14 +53,14 @@ def star_rows(events: Iterable[dict], source: str = "file") -> dict[str, list[di
     found: dict[str, dict[tuple, dict]] = {table.name: {} for table in DIMENSIONS}
     for event in events:
         for table in DIMENSIONS:
-            rows, key = found[table.name], member(event, table.name)
+            rows, key = found[table.name], member(event, table)
             if key not in rows:
                 rows[key] = _member_row(table, key, len(rows) + 1)
     facts = [_fact(event, source, found) for event in events]
     return {name: list(rows.values()) for name, rows in found.items()} | {"fact_incident": facts}
 
 
-def _member_row(table, key: tuple, number: int) -> dict:
+def _member_row(table: Table, key: tuple, number: int) -> dict:
     if table.name == "dim_date":
         return _day(date.fromisoformat(key[0]))
     if table.name == "dim_time":
@@ -99,8 +98,8 @@ def _fact(event: dict, source: str, found: dict) -> dict:
         "extra_fields",
         *(EVENT_TO_STAR[name] for name in _COUNTS),
     )
-    keys = {table.primary_key[0]: found[table.name][member(event, table.name)][table.primary_key[0]] for table in DIMENSIONS}
+    keys = {table.primary_key[0]: found[table.name][member(event, table)][table.primary_key[0]] for table in DIMENSIONS}
     return {name: wide[name] for name in plain} | keys
 
 
-__all__ = ["UNKNOWN_KEY", "checksum_row", "dimension_sizes", "member", "natural_hash", "star_rows"]
+__all__ = ["checksum_row", "dimension_sizes", "member", "natural_hash", "star_rows"]

@@ -211,6 +211,25 @@ class Child:
             raise Unfit(f"{what} returned a result that cannot be compared: {content}")
         raise Raised(content["message"], content["trace"], content["kinds"])
 
+    def answered(self, number: int) -> bool:
+        """Whether `answer` would say at once what became of the call with this number; takes what has come, and does not wait."""
+        while number not in self._answers:
+            if (message := self._complete()) is not None:
+                self._take(message)
+            elif not self._more():
+                return not self.alive()
+        return True
+
+    def _more(self) -> bool:
+        """Take one more block of what has come; False if nothing has."""
+        if not self.alive() or not select.select([self._socket], [], [], 0)[0]:
+            return False
+        block = b""
+        with suppress(OSError):
+            block = self._socket.recv(1 << 20)
+        self._buffer += block
+        return bool(block)
+
     def _take(self, message) -> None:
         """Note an answer, serve a callback; what fits nothing ends the process."""
         match message:
@@ -339,6 +358,10 @@ class Running:
     def wait(self, within_s: float):
         """Its result; Late, and the process is ended, if it does not come."""
         return self._child.answer(self._number, within_s, self._what)
+
+    def ended(self) -> bool:
+        """Whether its result is there, or will never come; does not wait."""
+        return self._child.answered(self._number)
 
     def cancel(self) -> None:
         """Raise KeyboardInterrupt in it. `wait` then tells what came of it."""

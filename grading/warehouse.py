@@ -1,8 +1,8 @@
-"""A warehouse for a check: its own schema with the tables of the star, made and looked at from outside.
+"""A warehouse for checks: a schema with the tables of the star, made, emptied and looked at from outside."""
 
-A file of checks that wants one imports the fixture: `from grading.warehouse import star  # noqa: F401`.
-"""
-
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
@@ -10,22 +10,23 @@ import pytest
 
 from datasets.checksum import checksum_rows
 from datasets.rows import star_rows
-from datasets.star import FACTS_QUERY, TABLES, create_statements
+from datasets.star import DIMENSIONS, FACTS_QUERY, TABLES, UNKNOWN_KEY, create_statements
 from grading.fixtures import drop, own_connection, user
 
 
-@dataclass(frozen=True)
+@dataclass
 class Star:
-    """A warehouse of this check, and what the server says of it.
+    """A warehouse, and what the server says of it.
 
     url: for a student's code, a user that may read and change rows and nothing else. reader_url: one that may read. admin: the check's own
-    connection, each statement committed.
+    connection, each statement committed. holds: what a check filled it with, for the next one that wants the same; None once it is emptied.
     """
 
     name: str
     url: str
     reader_url: str
     admin: object = field(repr=False)
+    holds: object = field(default=None, repr=False)
 
     def prepare(self) -> None:
         """Make the tables and their unknown members."""
@@ -47,6 +48,18 @@ class Star:
         facts = [{**fact, "ingested_at_utc": now} for fact in star["fact_incident"]]
         for table, rows in (star | {"fact_incident": facts}).items():
             self._insert(table, rows)
+
+    def empty(self) -> None:
+        """End what the loader's user still does, and take out all but the unknown members."""
+        own = "SELECT id FROM information_schema.processlist WHERE user IN (%s, %s)"
+        for number in self.admin.exec_driver_sql(own, (self.name, reader_of(self.name))).scalars().all():
+            with suppress(Exception):  # it may have ended by itself
+                self.admin.exec_driver_sql(f"KILL {number}")
+        unknown = {table.name: f" WHERE {table.primary_key[0]} <> {UNKNOWN_KEY}" for table in DIMENSIONS}
+        filled = [name for name, rows in self.counts().items() if rows > (name in unknown)]
+        for name in reversed(filled):  # facts go before the members that they point to
+            self.admin.exec_driver_sql(f"DELETE FROM {name}{unknown.get(name, '')}")
+        self.holds = None
 
     def counts(self) -> dict[str, int]:
         """Table → rows, the unknown members too."""
@@ -73,14 +86,49 @@ class Star:
         return found.scalar() or 0
 
 
-@pytest.fixture
-def star(services, own_name, mysql_admin):
-    """A warehouse of this check: the fourteen tables, the unknown members, nothing else; dropped afterwards."""
-    mysql_admin.exec_driver_sql(f"CREATE DATABASE {own_name}")
-    writer, reader = own_name, f"{own_name}_r"
-    urls = user(services, mysql_admin, own_name, writer, "SELECT, INSERT, UPDATE, DELETE"), user(services, mysql_admin, own_name, reader, "SELECT")
-    with own_connection(services, own_name) as connection:
-        made = Star(own_name, *urls, connection)
-        made.prepare()
+def reader_of(schema: str) -> str:
+    """The user that may read this schema."""
+    return f"{schema}_r"
+
+
+@contextmanager
+def own_schema() -> Iterator[tuple[str, object]]:
+    """A new schema's name, and a connection of MySQL's admin; the schema and its users, named after it, are dropped at the end."""
+    from services import settings
+
+    name = f"check_{uuid.uuid4().hex[:12]}"
+    with own_connection(settings(), "") as admin:
+        admin.exec_driver_sql(f"CREATE DATABASE {name}")
+    try:
+        with own_connection(settings(), "") as admin:
+            yield name, admin
+    finally:
+        with own_connection(settings(), "") as admin:
+            drop(admin, name, name, reader_of(name))
+
+
+@pytest.fixture(scope="session")
+def warehouse_of_all():
+    """A warehouse for all checks of a submission, without a connection: to make its fourteen tables takes longer than most checks."""
+    from services import settings
+
+    with own_schema() as (name, admin):
+        url = user(settings(), admin, name, name, "SELECT, INSERT, UPDATE, DELETE")
+        made = Star(name, url, user(settings(), admin, name, reader_of(name), "SELECT"), None)
+        with own_connection(settings(), name) as made.admin:
+            made.prepare()
         yield made
-    drop(mysql_admin, own_name, writer, reader)
+
+
+@pytest.fixture
+def warehouse(warehouse_of_all, services):
+    """The submission's warehouse as the check before left it; with a connection of this check's own."""
+    with own_connection(services, warehouse_of_all.name) as warehouse_of_all.admin:
+        yield warehouse_of_all
+
+
+@pytest.fixture
+def star(warehouse):
+    """The submission's warehouse, with nothing in it but the unknown members."""
+    warehouse.empty()
+    return warehouse

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grading import codec
+from grading.checks import eventually
 from grading.student import Child, Ended, KitError, Late, Limits, Raised, Source, Student, Trouble, Unfit
 
 CODE = '''
@@ -344,6 +345,19 @@ def test_a_running_call_can_be_cancelled(student):
     assert student.same(4) == 4
     running.cancel()
     assert running.wait(5) == "cancelled"
+
+
+def test_a_running_call_says_whether_it_has_ended(student):
+    """Not while it waits; once its answer is there, or the process is gone; and `wait` then has no need to wait."""
+    running = student.begin.waits()
+    assert (student.same(4), running.ended()) == (4, False)
+    running.cancel()
+    assert eventually(running.ended, 5)
+    assert (running.ended(), running.wait(0)) == (True, "cancelled")
+    lost = student.begin.vanishes()
+    assert eventually(lost.ended, 5)
+    with pytest.raises(Ended):
+        lost.wait(5)
 
 
 def test_a_second_process_has_the_same_code_and_another_memory(student):

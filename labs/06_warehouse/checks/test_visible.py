@@ -1,8 +1,6 @@
 """What lab 06 promises: the tables as the server has them, members counted, answers compared with a count in Python."""
 
-import uuid
 from collections import Counter
-from contextlib import contextmanager
 from datetime import date, timedelta
 
 import pytest
@@ -13,8 +11,8 @@ from datasets.schema import CROSSING_CONTROLS, CROSSING_FACILITIES, SEVERITIES
 from datasets.star import DIMENSIONS, EVENT_TO_STAR, TABLES, create_statements
 from datasets.yearly import yearly_rows
 from grading.checks import Mismatch
-from grading.fixtures import Schema, drop, own_connection, user
-from grading.warehouse import Star
+from grading.fixtures import Schema, own_connection, user
+from grading.warehouse import own_schema
 from services import settings
 
 WRITTEN = ("dim_severity", "dim_road_condition", "dim_crossing", "fact_incident")
@@ -28,7 +26,6 @@ FACT = {
     **{"police_ref": "19000001", "event_id": "x", "revision": 1, "source": "file"},
     **dict.fromkeys(("event_time_utc", "event_time_local", "ingested_at_utc"), "2019-01-01"),
 }
-FILLED = {}
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +33,6 @@ def own():
     """A schema for the student's tables, for all checks of this file: to make fourteen tables takes longer than a check."""
     with own_schema() as (name, admin):
         yield Schema(name, user(settings(), admin, name, name, "ALL"))
-        drop(admin, name, name)
 
 
 @pytest.fixture
@@ -48,45 +44,15 @@ def sql(own):
         connection.exec_driver_sql("ROLLBACK")
 
 
-@pytest.fixture(scope="session")
-def made():
-    """A warehouse for all checks of this file, which is emptied for those that fill it anew."""
-    with own_schema() as (name, admin):
-        reader = f"{name}_r"
-        url = user(settings(), admin, name, name, "SELECT, INSERT, UPDATE, DELETE")
-        reader_url = user(settings(), admin, name, reader, "SELECT")
-        with own_connection(settings(), name) as connection:
-            warehouse = Star(name, url, reader_url, connection)
-            for statement in create_statements()[
-                :7
-            ]:  # the star; what stands around it is not asked
-                connection.exec_driver_sql(statement)
-            for table in DIMENSIONS:
-                insert(connection, table.name, table.unknown)
-            yield warehouse
-        drop(admin, name, name, reader)
-
-
 @pytest.fixture
-def star(made):
-    """The warehouse, with nothing in it but the unknown members."""
-    FILLED.clear()
-    made.admin.exec_driver_sql("START TRANSACTION")
-    made.admin.exec_driver_sql("DELETE FROM fact_incident")
-    for table in DIMENSIONS:
-        made.admin.exec_driver_sql(f"DELETE FROM {table.name} WHERE {table.primary_key[0]} > 0")
-    made.admin.exec_driver_sql("COMMIT")
-    return made
-
-
-@pytest.fixture
-def two_years(made, seed, request):
+def two_years(warehouse, seed):
     """The warehouse with the accidents of two years, which are all in a few square kilometres; (warehouse, events)."""
-    if FILLED.get("of") != (made.name, seed):
-        events = dense(events_of(seed, (2018, 200), (2019, 220)))
-        request.getfixturevalue("star").fill(events)
-        FILLED.update(of=(made.name, seed), events=events)
-    return made, FILLED["events"]
+    events = dense(events_of(seed, (2018, 200), (2019, 220)))
+    if warehouse.holds != ("two years", seed):
+        warehouse.empty()
+        warehouse.fill(events)
+        warehouse.holds = "two years", seed
+    return warehouse, events
 
 
 @pytest.mark.task(
@@ -195,7 +161,7 @@ def test_06_3_one_insert_for_all_that_are_missing(student, kit, star):
         student.upsert_dimension(connection, table, rows, hashing)
         counted.append(star.statements("insert") - before)
     kit.close(connection)
-    assert [*counted, members(star, "dim_crossing")] == [1, 1, 20]
+    assert [*counted, star.members("dim_crossing")] == [1, 1, 20]
 
 
 @pytest.mark.task(
@@ -458,20 +424,6 @@ def rows_read(sql, query: str) -> tuple[list, int]:
     found = sorted(tuple(row) for row in sql.exec_driver_sql(query))
     counters = sql.exec_driver_sql("SHOW SESSION STATUS LIKE 'Handler_read%%'").all()
     return found, sum(int(value) for _, value in counters)
-
-
-@contextmanager
-def own_schema():
-    """A new schema's name, and a connection of the server's admin."""
-    name = f"check_{uuid.uuid4().hex[:12]}"
-    with own_connection(settings(), "") as admin:
-        admin.exec_driver_sql(f"CREATE DATABASE {name}")
-        yield name, admin
-
-
-def members(star, table: str) -> int:
-    """Members of a dimension, without the unknown one."""
-    return star.admin.exec_driver_sql(f"SELECT COUNT(*) - 1 FROM {table}").scalar()
 
 
 def hashing(*parts) -> bytes:

@@ -1,82 +1,27 @@
 """The same properties of lab 06 at the edges: unknown members, accents and blanks, another loader, an authority that is missing."""
 
-import uuid
 from collections import Counter
-from contextlib import contextmanager
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from datasets.oracle import Oracle
-from datasets.rows import natural_hash
 from datasets.schema import LOCAL_AUTHORITIES
-from datasets.star import DIMENSIONS, TABLES, create_statements
+from datasets.star import TABLES, create_statements
 from datasets.yearly import yearly_rows
-from grading.checks import Mismatch, eventually
-from grading.fixtures import Schema, drop, own_connection, user
-from grading.warehouse import Star
+from grading.checks import eventually
+from grading.fixtures import own_connection
 from services import settings
 
-FACT = {
-    **dict.fromkeys(
-        ("casualties", "oaps", "children", "cycles", "p2w", "pedestrians", "vehicles"), 1
-    ),
-    **{
-        f"{name}_key": -1
-        for name in ("date", "time", "location", "severity", "road_condition", "crossing")
-    },
-    **{"police_ref": "19000001", "event_id": "x", "revision": 1, "source": "file"},
-    **dict.fromkeys(("event_time_utc", "event_time_local", "ingested_at_utc"), "2019-01-01"),
-}
+_spec = spec_from_file_location("lab_06_visible", Path(__file__).with_name("test_visible.py"))
+seen = module_from_spec(_spec)
+_spec.loader.exec_module(seen)
+"""The visible checks: what they share is used here too."""
+own, sql = seen.own, seen.sql
 WAITING = """SELECT COUNT(*) FROM performance_schema.data_lock_waits AS w
 JOIN performance_schema.threads AS t ON t.thread_id = w.requesting_thread_id WHERE t.processlist_user = %s"""
-
-
-@pytest.fixture(scope="session")
-def own():
-    """A schema for the student's tables, for all checks of this file: to make fourteen tables takes longer than a check."""
-    with own_schema() as (name, admin):
-        yield Schema(name, user(settings(), admin, name, name, "ALL"))
-        drop(admin, name, name)
-
-
-@pytest.fixture
-def sql(own):
-    """The check's own connection to that schema; what it writes is rolled back."""
-    with own_connection(settings(), own.name) as connection:
-        connection.exec_driver_sql("START TRANSACTION")
-        yield connection
-        connection.exec_driver_sql("ROLLBACK")
-
-
-@pytest.fixture(scope="session")
-def made():
-    """A warehouse for all checks of this file, which is emptied for those that fill it anew."""
-    with own_schema() as (name, admin):
-        reader = f"{name}_r"
-        url = user(settings(), admin, name, name, "SELECT, INSERT, UPDATE, DELETE")
-        reader_url = user(settings(), admin, name, reader, "SELECT")
-        with own_connection(settings(), name) as connection:
-            warehouse = Star(name, url, reader_url, connection)
-            for statement in create_statements()[
-                :7
-            ]:  # the star; what stands around it is not asked
-                connection.exec_driver_sql(statement)
-            for table in DIMENSIONS:
-                insert(connection, table.name, table.unknown)
-            yield warehouse
-        drop(admin, name, name, reader)
-
-
-@pytest.fixture
-def star(made):
-    """The warehouse, with nothing in it but the unknown members."""
-    made.admin.exec_driver_sql("START TRANSACTION")
-    made.admin.exec_driver_sql("DELETE FROM fact_incident")
-    for table in DIMENSIONS:
-        made.admin.exec_driver_sql(f"DELETE FROM {table.name} WHERE {table.primary_key[0]} > 0")
-    made.admin.exec_driver_sql("COMMIT")
-    return made
 
 
 @pytest.mark.task(
@@ -89,17 +34,20 @@ def test_06_1_impossible_rows_are_refused(student, kit, own, sql):
     kit.create(student.ref.build_metadata(), own.url)
     for table in TABLES.values():
         if table.unknown:
-            insert(sql, table.name, table.unknown)
+            seen.insert(sql, table.name, table.unknown)
     wrong = [
         {"casualties": None},
         {"vehicles": -1},
         {"police_ref": "190000011"},
         {"crossing_key": None},
     ]
-    said = [insert(sql, "fact_incident", FACT | change) for change in wrong]
+    said = [seen.insert(sql, "fact_incident", seen.FACT | row) for row in wrong]
     crossing = {"crossing_hash": b"1" * 32, "crossing_facility": "x", "crossing_control": "x"}
-    said += [insert(sql, "dim_crossing", crossing | {name: None}) for name in crossing]
-    said += [insert(sql, "fact_incident", FACT), insert(sql, "dim_crossing", crossing)]
+    said += [seen.insert(sql, "dim_crossing", crossing | {name: None}) for name in crossing]
+    said += [
+        seen.insert(sql, "fact_incident", seen.FACT),
+        seen.insert(sql, "dim_crossing", crossing),
+    ]
     assert said == [1048, 1264, 1406, 1048, 1048, 1048, 1048, 0, 0]
 
 
@@ -112,10 +60,10 @@ def test_06_1_all_fourteen_tables_twice(student, kit, own, sql):
     """Asked twice it gives new metadata each time; the server then has fourteen tables, and the six indexes of the fact by their names."""
     for _ in range(2):
         kit.create(student.ref.build_metadata(), own.url)
-    seen = sa.inspect(sql)
-    tables, described = sorted(seen.get_table_names()), TABLES["fact_incident"]
+    found = sa.inspect(sql)
+    tables, described = sorted(found.get_table_names()), TABLES["fact_incident"]
     assert tables == sorted(TABLES)
-    indexes = {(i["name"], *i["column_names"]) for i in seen.get_indexes("fact_incident")}
+    indexes = {(i["name"], *i["column_names"]) for i in found.get_indexes("fact_incident")}
     wanted = {(index.name, *index.columns) for index in described.indexes}
     assert sorted(one for one in indexes if one[0].startswith("ix_")) == sorted(wanted)
 
@@ -169,9 +117,10 @@ def test_06_3_no_number_is_burnt(student, kit, star):
     connection, table = kit.transaction(star.url), kit.table(star.url, "dim_severity")
     rows = [{"severity": name} for name in ("Slight", "Serious", "Fatal")]
     for _ in range(5):
-        student.upsert_dimension(connection, table, rows, hashing)
-    keys = student.upsert_dimension(connection, table, [*rows, {"severity": "None"}], hashing)
-    numbers, none = sorted(keys.values()), student.upsert_dimension(connection, table, [], hashing)
+        student.upsert_dimension(connection, table, rows, seen.hashing)
+    keys = student.upsert_dimension(connection, table, [*rows, {"severity": "None"}], seen.hashing)
+    numbers = sorted(keys.values())
+    none = student.upsert_dimension(connection, table, [], seen.hashing)
     assert [[number - numbers[0] for number in numbers], none] == [[0, 1, 2, 3], {}]
 
 
@@ -189,7 +138,7 @@ def test_06_3_variants_are_members_of_their_own(student, kit, star):
     ]
     rows += [rows[0] | {"easting": None}, rows[0], rows[0] | {"easting": None}]
     connection, table = kit.transaction(star.url), kit.table(star.url, "dim_location")
-    keys = student.upsert_dimension(connection, table, rows, hashing)
+    keys = student.upsert_dimension(connection, table, rows, seen.hashing)
     kit.close(connection)
     stored = [(row["location"], row["easting"]) for row in star.rows("dim_location")]
     wanted = [*((text, 1) for text in texts), ("CAFE ROUGE", None), ("Unknown", None)]
@@ -207,10 +156,10 @@ def test_06_3_members_go_in_in_one_order(student, kit, star):
     table, orders = kit.table(star.url, "dim_severity"), []
     for given in (rows, rows[::-1]):
         connection = kit.transaction(star.url)
-        keys = student.upsert_dimension(connection, table, given, hashing)
+        keys = student.upsert_dimension(connection, table, given, seen.hashing)
         kit.close(connection, keep=False)
         orders.append(sorted(keys, key=keys.get))
-    stayed = members(star, "dim_severity")
+    stayed = star.members("dim_severity")
     assert [len(orders[0]), orders[1] == orders[0], stayed] == [10, True, 0]
 
 
@@ -224,13 +173,13 @@ def test_06_3_another_loader_was_quicker(student, kit, star):
     rows = [{"severity": name} for name in ("Slight", "Serious", "Fatal")]
     table = kit.table(star.url, "dim_severity")
     first, second = (kit.transaction(star.url) for _ in range(2))
-    keys = student.upsert_dimension(first, table, rows, hashing)
-    call = student.begin.upsert_dimension(second, table, rows[::-1], hashing)
+    keys = student.upsert_dimension(first, table, rows, seen.hashing)
+    call = student.begin.upsert_dimension(second, table, rows[::-1], seen.hashing)
     eventually(lambda: kit.value(star.admin.exec_driver_sql(WAITING, (star.name,)).scalar() > 0), 3)
     kit.close(first)
     assert call.wait(10) == keys
     kit.close(second)
-    assert members(star, "dim_severity") == 3
+    assert star.members("dim_severity") == 3
 
 
 @pytest.mark.task(
@@ -255,7 +204,7 @@ def test_06_4_unknown_members(student, star, seed, what):
         "date": ("accidents", "weekday_and_weekend", len(known)),
         "location": ("casualties", "worst_places", worst(known)),
     }[what]
-    names, rows = ask(star, getattr(student, query)())
+    names, rows = seen.ask(star, getattr(student, query)())
     found = sum(row[names.index(column)] for row in rows)
     unknown_rows = sum(row[names.index(column)] for row in rows if "Unknown" in row)
     assert [found, unknown_rows] == [total, len(unknown) if what == "severity" else 0]
@@ -290,7 +239,7 @@ def test_06_5_an_authority_that_comes_and_goes(student, star, seed):
     oracle = Oracle(source="file")
     oracle.add_file("all", [event for event in events if event["Police_ref"] not in unknown])
     wanted = [(year, *counts) for year, counts in sorted(oracle.like_for_like().items())]
-    rows = ask(star, student.like_for_like())[1]
+    rows = seen.ask(star, student.like_for_like())[1]
     assert [row[:3] for row in rows] == wanted
 
 
@@ -306,11 +255,11 @@ def test_06_5_one_index_more_and_nothing_else(student, schema):
         sql.exec_driver_sql(create)
         put(sql, [(n, "E07000012" if n % 40 else "E06000031") for n in range(2_000)])
         before = keys_of(sql)
-        change(schema, student.index_for_nearby())
+        seen.change(schema, student.index_for_nearby())
         after = keys_of(sql)
         put(sql, [(n, "E07000012") for n in (2_000, 6_000)])
         sql.exec_driver_sql("ANALYZE TABLE dim_location").all()
-        read = rows_read(sql, SMALL)
+        read = seen.rows_read(sql, SMALL)[1]
     more = [key for name, key in after.items() if name not in before]
     assert {name: after.get(name) for name in before} == before
     assert [len(more), [unique for unique, _ in more], read < 40] == [1, [False], True]
@@ -329,11 +278,11 @@ def test_06_6_no_fatal_accident_at_all(student, star, seed):
     """Where nobody died there are 24 rows of 0; an accident whose time is unknown adds nothing."""
     events = [row.event for row in yearly_rows(2020, 60, seed) if row.event]
     star.fill([event | {"Severity": "Slight"} for event in events[1:]])
-    insert(star.admin, "dim_severity", {"severity_hash": b"f" * 32, "severity": "Fatal"})
+    seen.insert(star.admin, "dim_severity", {"severity_hash": b"f" * 32, "severity": "Fatal"})
     star.admin.exec_driver_sql(
         "UPDATE fact_incident SET time_key = -1, severity_key = (SELECT severity_key FROM dim_severity WHERE severity = 'Fatal') LIMIT 1"
     )
-    assert ask(star, student.fatal_by_hour())[1] == [(hour, 0) for hour in range(24)]
+    assert seen.ask(star, student.fatal_by_hour())[1] == [(hour, 0) for hour in range(24)]
 
 
 def worst(events: list[dict]) -> int:
@@ -347,36 +296,6 @@ def worst(events: list[dict]) -> int:
         for square, people in hurt.items()
     }
     return sum(people for square, people in hurt.items() if rank[square] <= 3)
-
-
-def ask(star, query: str) -> list:
-    """Names and rows of one query, asked by a user that may only read, with a deadline."""
-    engine = sa.create_engine(
-        star.reader_url, poolclass=sa.NullPool, connect_args={"read_timeout": 8}
-    )
-    with engine.connect() as connection:
-        connection.exec_driver_sql("SET SESSION MAX_EXECUTION_TIME = 5000, sql_select_limit = 5000")
-        try:
-            found = connection.execution_options(no_parameters=True).exec_driver_sql(query)
-            return [list(found.keys()), [tuple(map(plain, row)) for row in found]]
-        except (sa.exc.DBAPIError, sa.exc.ResourceClosedError) as error:
-            raise Mismatch("rows", f"MySQL's {getattr(error, 'orig', error)}") from None
-
-
-def plain(value):
-    """A whole number as int."""
-    whole = type(value).__name__ == "Decimal" and value % 1 == 0
-    return int(value) if whole else value
-
-
-def insert(sql, table: str, row: dict) -> int:
-    """0, or the number of MySQL's error."""
-    statement = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})"
-    try:
-        sql.exec_driver_sql(statement, tuple(row.values()))
-        return 0
-    except sa.exc.DBAPIError as error:
-        return error.orig.args[0]
 
 
 def put(sql, places: list[tuple[int, str]]) -> None:
@@ -401,41 +320,3 @@ def keys_of(sql) -> dict[str, tuple[bool, tuple]]:
         )
         for name in {row["Key_name"] for row in found}
     }
-
-
-def change(schema, statement: str) -> None:
-    """Run a statement as the user of the check's own schema."""
-    engine = sa.create_engine(schema.url, poolclass=sa.NullPool, connect_args={"read_timeout": 8})
-    with engine.connect() as connection:
-        try:
-            connection.execution_options(no_parameters=True).exec_driver_sql(statement)
-        except sa.exc.DBAPIError as error:
-            raise Mismatch("an index", f"MySQL's {error.orig}") from None
-
-
-def rows_read(sql, query: str) -> int:
-    """How many rows and index entries the server reads for a query."""
-    sql.exec_driver_sql("SET SESSION optimizer_switch = 'index_condition_pushdown=off'")
-    sql.exec_driver_sql("FLUSH STATUS")
-    sql.exec_driver_sql(query).all()
-    counters = sql.exec_driver_sql("SHOW SESSION STATUS LIKE 'Handler_read%%'").all()
-    return sum(int(value) for _, value in counters)
-
-
-@contextmanager
-def own_schema():
-    """A new schema's name, and a connection of the server's admin."""
-    name = f"check_{uuid.uuid4().hex[:12]}"
-    with own_connection(settings(), "") as admin:
-        admin.exec_driver_sql(f"CREATE DATABASE {name}")
-        yield name, admin
-
-
-def members(star, table: str) -> int:
-    """Members of a dimension, without the unknown one."""
-    return star.admin.exec_driver_sql(f"SELECT COUNT(*) - 1 FROM {table}").scalar()
-
-
-def hashing(*parts) -> bytes:
-    """What key_hash must say: so that a wrong one spoils no other exercise."""
-    return natural_hash(parts)

@@ -15,7 +15,6 @@ _spec = spec_from_file_location("lab_07_visible", Path(__file__).with_name("test
 seen = module_from_spec(_spec)
 _spec.loader.exec_module(seen)
 """The visible checks: what they share is used here too."""
-made, star = seen.made, seen.star
 
 
 # 07.1

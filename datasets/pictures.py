@@ -22,7 +22,7 @@ def compare(says: str, x: str, y: str, **series: dict):
 
     order = list(next(iter(series.values())))
     rows = [{x: str(value), y: heights.get(value, 0), "series": name} for name, heights in series.items() for value in order]
-    width = max(34 * len(order), 420)
+    width = max(34 * len(order), 420, 7 * len(order) * max(len(str(value)) for value in order) if len(order) < 10 else 0)
     title = alt.Title(textwrap.wrap(says, width // 7), anchor="start")  # a longer line would be cut off: 7 pixels a letter
     bars = (
         alt.Chart(pd.DataFrame(rows), title=title, width=width, height=200)
@@ -32,7 +32,9 @@ def compare(says: str, x: str, y: str, **series: dict):
             y=alt.Y(f"{y}:Q", axis=alt.Axis(titlePadding=14)),
             xOffset=alt.XOffset("series:N", sort=list(series)),
             color=alt.Color(
-                "series:N", scale=alt.Scale(domain=list(series), range=list(COLOURS[: len(series)])), legend=alt.Legend(orient="top", title=None)
+                "series:N",
+                scale=alt.Scale(domain=list(series), range=list(COLOURS[: len(series)])),
+                legend=alt.Legend(orient="top", title=None, columnPadding=16),
             ),
         )
     )
@@ -61,7 +63,11 @@ def stacked(says: str, row: str, size: str, parts: dict[str, dict[str, int]]):
             x=alt.X(f"{size}:Q"),
             y=alt.Y(f"{row}:N", sort=list(parts), axis=alt.Axis(titlePadding=14)),
             order="place:O",
-            color=alt.Color("part:N", scale=alt.Scale(domain=names, range=list(COLOURS[: len(names)])), legend=alt.Legend(orient="top", title=None)),
+            color=alt.Color(
+                "part:N",
+                scale=alt.Scale(domain=names, range=list(COLOURS[: len(names)])),
+                legend=alt.Legend(orient="top", title=None, columnPadding=16),
+            ),
         )
     )
     show(bars, says)
@@ -87,7 +93,10 @@ def over_time(says: str, y: str, lines: dict, moments: dict):
     )
     title = alt.Title(textwrap.wrap(says, 78), anchor="start")
     colour = alt.Color("run:N", scale=alt.Scale(domain=list(lines), range=list(COLOURS[1::-1])), legend=None)
-    across, up = alt.X("ms:Q", title="milliseconds since the start"), alt.Y(f"{y}:Q", axis=alt.Axis(titlePadding=10))
+    across, up = (
+        alt.X("ms:Q", title="milliseconds since the start", axis=alt.Axis(labelOverlap=True, tickCount=8)),
+        alt.Y(f"{y}:Q", axis=alt.Axis(titlePadding=10)),
+    )
     drawn = alt.Chart(steps).mark_area(interpolate="step-after", opacity=0.5, line=True).encode(x=across, y=up, color=colour)
     rules = alt.Chart(marks).mark_rule(strokeDash=[4, 3]).encode(x="ms:Q")
     words = [  # each lower than the one before it: moments may lie close together
@@ -140,8 +149,7 @@ def star_diagram(metadata, says: str, fact: str = "fact_incident"):
     lines = [_line(places, middle, column, table) for column, table in points_to.items()]
     boxes = [_box(metadata.tables[name], *place, "fact" if name == fact else "dimension") for name, place in places.items()]
     legend = f'<text x="8" y="{height - 8}">PK primary key · FK foreign key · UQ unique · ? may be empty</text>'
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 {height}" width="960" '
-    svg += 'style="max-width: 100%; height: auto" font-family="monospace" font-size="11">'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 {height}" width="880" font-family="monospace" font-size="11">'
     background = f'<rect width="960" height="{height}" fill="white"/>'
     display(SVG(f"{svg}{background}{''.join(lines + boxes)}{legend}</svg>"), metadata={"image/svg+xml": {"alt": says}})
     drawn = [metadata.tables[name] for name in places]

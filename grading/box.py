@@ -134,7 +134,17 @@ def _mounts(private: Path, relay: "Relay", files: Sequence[str]) -> list[str]:
         mounts += ["--ro-bind", str(ROOT / name), str(ROOT / name)]
     for name in (name for name in UNSEEN if (ROOT / name).exists()):
         mounts += ["--ro-bind", os.devnull, str(ROOT / name)]
+    for folder in {Path(name).parent for name in UNSEEN}:
+        mounts += _without_bytecode(ROOT / folder)
     return [*mounts, "--bind", str(private), INSIDE, *relay.mounts, "--remount-ro", "/"]
+
+
+def _without_bytecode(folder: Path) -> list[str]:
+    """Python writes what it compiled beside a module, so a module that is not to be seen would be there once more."""
+    cache = folder / "__pycache__"
+    with suppress(OSError):  # a folder that cannot be written gets no bytecode either
+        cache.mkdir(exist_ok=True)  # or it would come, with the first import by the grader, into a sandbox that runs
+    return ["--tmpfs", str(cache), "--remount-ro", str(cache)] if cache.is_dir() else []
 
 
 def end(process: subprocess.Popen, made: Box) -> None:

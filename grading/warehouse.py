@@ -1,8 +1,8 @@
 """A warehouse for checks: a schema with the tables of the star, made, emptied and looked at from outside."""
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
@@ -92,39 +92,69 @@ def reader_of(schema: str) -> str:
 
 
 @contextmanager
-def own_schema() -> Iterator[tuple[str, object]]:
-    """A new schema's name, and a connection of MySQL's admin; the schema and its users, named after it, are dropped at the end."""
+def own_schema() -> Iterator[str]:
+    """A new schema's name; it is dropped at the end, with the users that are named after it."""
     from services import settings
 
     name = f"check_{uuid.uuid4().hex[:12]}"
     with own_connection(settings(), "") as admin:
         admin.exec_driver_sql(f"CREATE DATABASE {name}")
     try:
-        with own_connection(settings(), "") as admin:
-            yield name, admin
+        yield name
     finally:
-        with own_connection(settings(), "") as admin:
+        with suppress(Exception), own_connection(settings(), "") as admin:  # a server that is away takes its schemas with it
             drop(admin, name, name, reader_of(name))
+
+
+class Shared:
+    """A schema that all checks of a submission share, because to make fourteen tables takes longer than most checks.
+
+    A server in a container that was started anew has lost it; then it is made again, so that no check fails for what another one met.
+
+    make: fills the new schema of this name, by a connection of MySQL's admin without a schema; what it returns is what checks get.
+    """
+
+    def __init__(self, make: Callable[[str, object], object]):
+        self._make, self._name, self._made = make, "", None
+        self._open = ExitStack()
+
+    def get(self):
+        """What `make` returned, of a schema that is there."""
+        from services import settings
+
+        with own_connection(settings(), "") as admin:
+            if not admin.exec_driver_sql("SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = %s", (self._name,)).scalar():
+                self._name = self._open.enter_context(own_schema())
+                self._made = self._make(self._name, admin)
+        return self._made
+
+    def close(self) -> None:
+        """Drop it."""
+        self._open.close()
 
 
 @pytest.fixture(scope="session")
 def warehouse_of_all():
-    """A warehouse for all checks of a submission, without a connection: to make its fourteen tables takes longer than most checks."""
+    """The warehouse of a submission, without a connection."""
     from services import settings
 
-    with own_schema() as (name, admin):
+    def make(name: str, admin) -> Star:
         url = user(settings(), admin, name, name, "SELECT, INSERT, UPDATE, DELETE")
         made = Star(name, url, user(settings(), admin, name, reader_of(name), "SELECT"), None)
         with own_connection(settings(), name) as made.admin:
             made.prepare()
-        yield made
+        return made
+
+    with closing(Shared(make)) as shared:
+        yield shared
 
 
 @pytest.fixture
 def warehouse(warehouse_of_all, services):
     """The submission's warehouse as the check before left it; with a connection of this check's own."""
-    with own_connection(services, warehouse_of_all.name) as warehouse_of_all.admin:
-        yield warehouse_of_all
+    made = warehouse_of_all.get()
+    with own_connection(services, made.name) as made.admin:
+        yield made
 
 
 @pytest.fixture

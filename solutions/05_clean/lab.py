@@ -126,7 +126,7 @@ def read_collisions(path: str | Path, encoding: str = "utf-8") -> pd.DataFrame:
 check("05.1")
 
 # %% [markdown]
-# Four years, one shape: rows, columns, and one row's cells.
+# Four years, read alike: rows, columns, and one row's cells.
 
 # %% tags=["try", "nbval-check-output"]
 YEARS = ("2018.xlsx", "2019.csv", "2020.json", "2021.jsonl")
@@ -161,7 +161,7 @@ compare(
 # | `. Not applicable` | Not applicable: a label whose code is lost |
 # | `0. None` | None: the word, not a missing value |
 #
-# **The traps.** A cell that cuts at fixed places, `text[:2] + ":" + text[2:]`, makes `16::05` of what was right already. And `\d+\.` needs a digit, so it walks past `. Not applicable`. Write functions that leave alone what is clean: then they may run as often as anybody likes.
+# **The traps.** Code that cuts at fixed places, `text[:2] + ":" + text[2:]`, makes `16::05` of what was right already. And `\d+\.` needs a digit, so it walks past `. Not applicable`. Write functions that leave alone what is clean: then they may run as often as anybody likes.
 #
 # `.str.replace(…, regex=True)`, `.str.extract` and `.str.zfill` work on all cells of a series at once.
 
@@ -319,7 +319,7 @@ def conform(frame: pd.DataFrame) -> pd.DataFrame:
 check("05.3")
 
 # %% [markdown]
-# What was the same cell, in two years' files, is the same now:
+# What was written in four ways has one form now:
 
 # %% tags=["try", "nbval-check-output"]
 conformed = {name: conform(text) for name, text in years.items()}

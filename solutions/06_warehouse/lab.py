@@ -45,7 +45,7 @@ from grading import check, check_all
 # |---|---|
 # | **fact** | what happened. One row is one accident, with its numbers: people hurt, vehicles |
 # | **dimension** | what a fact is told by: when, where, how bad. One row is one *member*: one day, one place, one severity |
-# | **natural key** | what makes a member that member in the world: the words "Serious"; a surface, a weather, a visibility and a speed limit together |
+# | **natural key** | what makes a member that member in the world: the word "Serious"; a surface, a weather, a visibility and a speed limit together |
 # | **surrogate key** | a number that the warehouse gives to a member. Facts point to members by it |
 # | **unknown member** | the row with key -1. A fact whose place is not known still has a place to point to |
 #
@@ -89,7 +89,7 @@ def described(name: str) -> pd.DataFrame:
 
 
 # %% tags=["try", "nbval-check-output"]
-pd.set_option("display.max_colwidth", 60, "display.max_columns", 30)
+pd.set_option("display.max_colwidth", 120, "display.max_columns", 30)
 described("fact_incident")
 
 # %% tags=["try", "nbval-check-output"]
@@ -98,7 +98,7 @@ pd.concat([described(name) for name in ("dim_severity", "dim_road_condition", "d
 # %% [markdown]
 # Times are `DATETIME`, and the name says whose: UTC or local. `TIMESTAMP` looks alike and moves with each session's time zone: we wrote 12:00 in a session at +01:00, and another one read 11:00.
 #
-# Names for the types, and two helpers, are given. `dim_location` is the model for your dimensions. Its texts are told apart by accents and case; `text` is for labels, where that makes no difference.
+# Names for the types, and the helpers `surrogate` and `required`, are given. `dim_location` is the model for your dimensions. Its texts are told apart by accents and case; `text` is for labels, where that makes no difference.
 
 # %% tags=["given"]
 INTEGER, TINY, SMALL, BIG = sa.Integer, mysql.TINYINT, sa.SmallInteger, sa.BigInteger
@@ -768,7 +768,7 @@ compare(
 #
 # How many fatal accidents has each hour? At night there are hours without any, and a chart needs their zero.
 #
-# **The trap**: `LEFT JOIN` keeps the empty hours, and then `WHERE severity = 'Fatal'` throws them out again, because their severity is NULL. A condition on the right side of a `LEFT JOIN` belongs into its `ON`, or before the join.
+# **The trap**: `LEFT JOIN` keeps the empty hours, and then `WHERE severity = 'Fatal'` throws them out again, because their severity is NULL. A condition on the right side of a `LEFT JOIN` belongs in its `ON`, or before the join.
 
 
 # %% tags=["answer"]
@@ -840,7 +840,7 @@ as_it_is = ask(naive_admin, BY_SEVERITY)
 counted = [dict(answer.itertuples(index=False)) for answer in (as_it_was, as_it_is)]
 before, after = ({name: one.get(name, 0) for name in frame["severity"]} for one in counted)
 compare(
-    "No error, and each severity has another one's accidents",
+    "No error, and no severity keeps its own accidents",
     x="severity",
     y="accidents",
     before=before,
@@ -871,7 +871,7 @@ for engine in (admin, loader):
     try:
         frame.to_sql("dim_severity", engine, if_exists="replace", index_label="severity_key")
     except sa.exc.OperationalError as error:
-        print(error.orig.args[0], error.orig.args[1][:23])
+        print(error.orig.args[0], error.orig.args[1].partition(" to user")[0])
 as_it_was.equals(ask(loader, BY_SEVERITY))
 
 # %% [markdown]

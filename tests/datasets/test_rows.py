@@ -1,5 +1,7 @@
 """Events as rows of the star: what a warehouse filled with them holds is what the oracle expects."""
 
+from contextlib import closing
+
 import pytest
 import sqlalchemy as sa
 
@@ -10,7 +12,7 @@ from datasets.star import DIMENSIONS, FACTS_QUERY, TABLES
 from datasets.yearly import yearly_rows
 from grading.fixtures import own_connection, user
 from grading.notebook import earlier
-from grading.warehouse import Star, own_schema
+from grading.warehouse import Shared, Star, own_schema, reader_of
 from services import settings
 
 
@@ -34,7 +36,7 @@ def test_a_warehouse_filled_with_rows_holds_what_the_oracle_expects(run):
 
 
 def test_tables_made_from_the_description_are_those_of_lab_06(run):
-    """Column by column, key by key, as the server writes them; names of keys apart."""
+    """Column by column, key by key, as the server writes them; names of keys apart. It says nothing of tables that 06 is given: they come from there."""
     described, built = (sa.create_engine(run.mysql_url("admin", name), isolation_level="AUTOCOMMIT") for name in (run.database, run.mart))
     with described.connect() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {run.mart}")
@@ -71,24 +73,42 @@ def test_members_are_numbered_once_and_hashed_as_lab_06_hashes():
     star = star_rows([first, {**first, "Police_ref": "19999999"}])
     assert [len(rows) for rows in star.values()] == [1, 1, 1, 1, 1, 1, 2]
     assert star["dim_severity"][0]["severity_hash"] == earlier("06").key_hash(first["Severity"])
-    assert natural_hash(("ab", None, 5)) == earlier("06").key_hash("ab", None, 5)
+    assert star["dim_time"][0]["time_key"] == int(first["Time"].replace(":", ""))
+    assert natural_hash(("Café", None, 5)) == earlier("06").key_hash("Café", None, 5)
 
 
 def test_an_emptied_warehouse_holds_the_unknown_members_alone_and_nobody_is_in_it(run):
     """Facts, members, staging and ledger go; a loader that still holds a lock on a row is ended, not waited for."""
-    with own_schema() as (name, admin):
-        star = Star(name, user(settings(), admin, name, name, "SELECT, INSERT, UPDATE, DELETE"), "", admin)
+    with own_schema() as name, own_connection(settings(), "") as admin:
+        urls = [user(settings(), admin, name, *rights) for rights in ((name, "SELECT, INSERT, UPDATE, DELETE"), (reader_of(name), "SELECT"))]
+        star = Star(name, *urls, None)
         with own_connection(settings(), name) as star.admin:
             star.prepare()
             before = star.counts()
             star.fill(events(6))
-            star.admin.exec_driver_sql("INSERT INTO stg_collision (fingerprint, line) VALUES ('f', 1)")
+            for table in [*TABLES][len(DIMENSIONS) + 1 :]:
+                star.admin.exec_driver_sql(f"INSERT IGNORE INTO {table} () VALUES ()")
+            assert all(rows > before[table] for table, rows in star.counts().items())
             star.holds = "something"
-            loader = sa.create_engine(star.url, poolclass=sa.NullPool).connect()
+            loader, reader = (sa.create_engine(url, poolclass=sa.NullPool).connect() for url in urls)
             loader.exec_driver_sql("UPDATE fact_incident SET casualties = 0")
             star.empty()
             assert (star.counts(), star.holds) == (before, None)
             assert sum(before.values()) == len(DIMENSIONS)
-            with pytest.raises(sa.exc.OperationalError):
-                loader.exec_driver_sql("SELECT 1")
-            loader.invalidate()
+            for connection in (loader, reader):
+                with pytest.raises(sa.exc.OperationalError):
+                    connection.exec_driver_sql("SELECT 1")
+                connection.invalidate()
+
+
+def test_a_shared_schema_that_a_server_has_lost_is_made_again(run):
+    """As long as it is there it is made once; nothing of it is left at the end."""
+    made = []
+    with own_connection(settings(), "") as admin:
+        with closing(Shared(lambda name, admin: made.append(name) or name)) as shared:
+            first = shared.get()
+            assert (shared.get(), made) == (first, [first])
+            admin.exec_driver_sql(f"DROP DATABASE {first}")
+            second = shared.get()
+            assert made == [first, second]
+        assert not set(made) & set(admin.exec_driver_sql("SHOW DATABASES").scalars())

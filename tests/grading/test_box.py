@@ -1,6 +1,7 @@
 """What wraps a student's code: seen from inside the sandbox, and from outside when it ends."""
 
 import os
+import py_compile
 import shutil
 import socket
 import subprocess
@@ -73,6 +74,22 @@ def test_what_judges_is_not_there_to_be_borrowed(name):
     with pytest.raises(Raised, match=f"No module named '{name}'"):
         asked(code, name)
     assert asked(code, "datasets.star") == "datasets.star"
+
+
+@needs_sandbox
+@pytest.mark.parametrize("name", ["rows", "oracle"])
+def test_what_judges_is_not_there_as_bytecode_either(name):
+    """Python writes it beside the modules that the grader imports; nor can anything be put there."""
+    py_compile.compile(str(box.ROOT / "datasets" / f"{name}.py"))
+    code = """
+    def f(folder, name):
+        import glob
+        try:
+            open(f"{folder}/__pycache__/x.pyc", "w")
+        except OSError:
+            return glob.glob(f"{folder}/**/{name}.*pyc", recursive=True)
+    """
+    assert asked(code, str(box.ROOT / "datasets"), name) == []
 
 
 @needs_sandbox

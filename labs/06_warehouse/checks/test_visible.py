@@ -1,6 +1,7 @@
 """What lab 06 promises: the tables as the server has them, members counted, answers compared with a count in Python."""
 
 from collections import Counter
+from contextlib import closing
 from datetime import date, timedelta
 
 import pytest
@@ -12,7 +13,7 @@ from datasets.star import DIMENSIONS, EVENT_TO_STAR, TABLES, create_statements
 from datasets.yearly import yearly_rows
 from grading.checks import Mismatch
 from grading.fixtures import Schema, own_connection, user
-from grading.warehouse import own_schema
+from grading.warehouse import Shared
 from services import settings
 
 WRITTEN = ("dim_severity", "dim_road_condition", "dim_crossing", "fact_incident")
@@ -29,10 +30,18 @@ FACT = {
 
 
 @pytest.fixture(scope="session")
-def own():
-    """A schema for the student's tables, for all checks of this file: to make fourteen tables takes longer than a check."""
-    with own_schema() as (name, admin):
-        yield Schema(name, user(settings(), admin, name, name, "ALL"))
+def own_of_all():
+    """The schema for the student's tables."""
+    with closing(
+        Shared(lambda name, admin: Schema(name, user(settings(), admin, name, name, "ALL")))
+    ) as shared:
+        yield shared
+
+
+@pytest.fixture
+def own(own_of_all):
+    """A schema for the student's tables, for all checks of this file."""
+    return own_of_all.get()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ _spec = spec_from_file_location("lab_06_visible", Path(__file__).with_name("test
 seen = module_from_spec(_spec)
 _spec.loader.exec_module(seen)
 """The visible checks: what they share is used here too."""
-own, sql = seen.own, seen.sql
+own_of_all, own, sql = seen.own_of_all, seen.own, seen.sql
 WAITING = """SELECT COUNT(*) FROM performance_schema.data_lock_waits AS w
 JOIN performance_schema.threads AS t ON t.thread_id = w.requesting_thread_id WHERE t.processlist_user = %s"""
 

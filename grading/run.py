@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from grading import fixtures, notebook, warehouse
+from grading import fixtures, notebook
 from grading.manifest import Lab
 from grading.plugin import CheckBroken, Checks, Plan
 from grading.results import CheckResult, ExerciseResult, Result
@@ -111,7 +111,7 @@ def run_checks(
     plan = Plan(lab, student, seed, lab.visible, hidden_file, only, shuffle, backwards, lambda: _sick(lab), lambda: _revive(lab), on_result)
     checks = Checks(plan)
     with _quiet_pytest(files), tempfile.TemporaryDirectory(prefix="accident-labs-checks-") as folder:
-        code = pytest.main([*_options(lab.root, folder), *map(str, files)], plugins=[checks, fixtures, warehouse])
+        code = pytest.main([*_options(lab.root, folder), *map(str, files)], plugins=[checks, fixtures])
     if checks.stopped:
         raise checks.stopped  # pytest takes it for a failure of the check
     if checks.broken or code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):

@@ -1,4 +1,8 @@
-"""A warehouse for checks: a schema with the tables of the star, made, emptied and looked at from outside."""
+"""A warehouse for checks: a schema with the tables of the star, made, emptied and looked at from outside.
+
+A file of checks that wants one names the three fixtures: `warehouse_of_all, warehouse, star = given.warehouse_of_all, given.warehouse, given.star`,
+with `from grading import warehouse as given`. All checks of the file then share one.
+"""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -107,7 +111,7 @@ def own_schema() -> Iterator[str]:
 
 
 class Shared:
-    """A schema that all checks of a submission share, because to make fourteen tables takes longer than most checks.
+    """A schema that all checks of a file share, because to make fourteen tables takes longer than most checks.
 
     A server in a container that was started anew has lost it; then it is made again, so that no check fails for what another one met.
 
@@ -135,7 +139,7 @@ class Shared:
 
 @pytest.fixture(scope="session")
 def warehouse_of_all():
-    """The warehouse of a submission, without a connection."""
+    """The warehouse of a file of checks, without a connection."""
     from services import settings
 
     def make(name: str, admin) -> Star:
@@ -151,7 +155,7 @@ def warehouse_of_all():
 
 @pytest.fixture
 def warehouse(warehouse_of_all, services):
-    """The submission's warehouse as the check before left it; with a connection of this check's own."""
+    """The file's warehouse as the check before left it; with a connection of this check's own."""
     made = warehouse_of_all.get()
     with own_connection(services, made.name) as made.admin:
         yield made
@@ -159,6 +163,6 @@ def warehouse(warehouse_of_all, services):
 
 @pytest.fixture
 def star(warehouse):
-    """The submission's warehouse, with nothing in it but the unknown members."""
+    """The file's warehouse, with nothing in it but the unknown members."""
     warehouse.empty()
     return warehouse

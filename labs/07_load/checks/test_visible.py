@@ -12,8 +12,10 @@ from datasets.checksum import CHECKSUM_COLUMNS, checksum_rows
 from datasets.rows import checksum_row, dimension_sizes, member, natural_hash, star_rows
 from datasets.star import DIMENSIONS, TABLES
 from datasets.yearly import Dirt, corrected_rows, write_year, yearly_rows
+from grading import warehouse as given
 from grading.checks import Mismatch, eventually, raises
 
+warehouse_of_all, warehouse, star = given.warehouse_of_all, given.warehouse, given.star
 HASHED = [table.name for table in DIMENSIONS if table.name not in ("dim_date", "dim_time")]
 WRITES = ("insert", "insert_select", "update", "update_multi", "delete", "replace")
 DIRTY = Dirt(0.03, 0.03, 0.03, 0.03, 0.03, 0.03, 0.03)

@@ -20,6 +20,7 @@ seen = module_from_spec(_spec)
 _spec.loader.exec_module(seen)
 """The visible checks: what they share is used here too."""
 own_of_all, own, sql = seen.own_of_all, seen.own, seen.sql
+warehouse_of_all, warehouse, star = seen.warehouse_of_all, seen.warehouse, seen.star
 WAITING = """SELECT COUNT(*) FROM performance_schema.data_lock_waits AS w
 JOIN performance_schema.threads AS t ON t.thread_id = w.requesting_thread_id WHERE t.processlist_user = %s"""
 

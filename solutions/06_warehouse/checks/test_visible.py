@@ -11,11 +11,12 @@ from datasets.rows import natural_hash
 from datasets.schema import CROSSING_CONTROLS, CROSSING_FACILITIES, SEVERITIES
 from datasets.star import DIMENSIONS, EVENT_TO_STAR, TABLES, create_statements
 from datasets.yearly import yearly_rows
+from grading import warehouse as given
 from grading.checks import Mismatch
 from grading.fixtures import Schema, own_connection, user
-from grading.warehouse import Shared
 from services import settings
 
+warehouse_of_all, warehouse, star = given.warehouse_of_all, given.warehouse, given.star
 WRITTEN = ("dim_severity", "dim_road_condition", "dim_crossing", "fact_incident")
 COLUMNS = """SELECT column_name, column_type, is_nullable, extra LIKE '%%auto_increment%%', collation_name FROM information_schema.columns
 WHERE table_schema = DATABASE() AND table_name = %s ORDER BY ordinal_position"""
@@ -33,7 +34,7 @@ FACT = {
 def own_of_all():
     """The schema for the student's tables."""
     with closing(
-        Shared(lambda name, admin: Schema(name, user(settings(), admin, name, name, "ALL")))
+        given.Shared(lambda name, admin: Schema(name, user(settings(), admin, name, name, "ALL")))
     ) as shared:
         yield shared
 

@@ -22,7 +22,8 @@ def compare(says: str, x: str, y: str, **series: dict):
 
     order = list(next(iter(series.values())))
     rows = [{x: str(value), y: heights.get(value, 0), "series": name} for name, heights in series.items() for value in order]
-    width = max(34 * len(order), 420, 7 * len(order) * max(len(str(value)) for value in order) if len(order) < 10 else 0)
+    labels = 7 * len(order) * max(len(str(value)) for value in order)
+    width = max(34 * len(order), 420, labels if len(order) < 10 else 0)  # ten bars or more are hours or years, with short labels
     title = alt.Title(textwrap.wrap(says, width // 7), anchor="start")  # a longer line would be cut off: 7 pixels a letter
     bars = (
         alt.Chart(pd.DataFrame(rows), title=title, width=width, height=200)

@@ -3,11 +3,11 @@
 Used by lab 07 for yearly files (stg_collision) and by lab 10 for the stream (stg_record). Text only; nothing here speaks to a database.
 """
 
-from datasets.star import DIMENSIONS
+from datasets.star import HASHED
 
 __all__ = ["NATURAL_KEYS", "dimension_statements"]
 
-NATURAL_KEYS = {table.name.removeprefix("dim_"): table.natural_key for table in DIMENSIONS if table.name not in ("dim_date", "dim_time")}
+NATURAL_KEYS = {table.name.removeprefix("dim_"): table.natural_key for table in HASHED}
 """Dimension → the columns that tell its members apart; dim_date and dim_time have the day and the minute itself as key."""
 
 _CALENDAR = (

@@ -199,7 +199,11 @@ _CROSSING = Table(
     },
 )
 
-DIMENSIONS = (_DATE, _TIME, _LOCATION, _SEVERITY, _ROAD_CONDITION, _CROSSING)
+CALENDAR = (_DATE, _TIME)
+"""The dimensions whose key is the natural key itself: the day, the minute."""
+HASHED = (_LOCATION, _SEVERITY, _ROAD_CONDITION, _CROSSING)
+"""The dimensions with a surrogate key, whose members are told apart by a hash."""
+DIMENSIONS = (*CALENDAR, *HASHED)
 
 _FACT = Table(
     "fact_incident",
@@ -276,8 +280,8 @@ def _staged(column: Column, type: str | None = None) -> Column:
 
 
 def _staged_dimension(table: Table) -> tuple[Column, ...]:
-    """A dimension's own columns; of the two calendar ones the key alone, which says it all."""
-    if table in (_DATE, _TIME):
+    """A dimension's own columns; of a calendar's the key alone, which says it all."""
+    if table in CALENDAR:
         return (_staged(table.columns[0]),)
     return tuple(_staged(column) for column in table.columns[1:])
 

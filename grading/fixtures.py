@@ -161,11 +161,16 @@ def drop(admin, schema: str, *names: str) -> None:
     """Drop a check's schema and users; a connection that still holds a lock there is ended first."""
     with contextlib.suppress(Exception):
         for name in names:
-            for number in admin.exec_driver_sql("SELECT id FROM information_schema.processlist WHERE user = %s", (name,)).scalars().all():
-                with contextlib.suppress(Exception):
-                    admin.exec_driver_sql(f"KILL {number}")
+            disconnect(admin, name)
             admin.exec_driver_sql(f"DROP USER IF EXISTS '{name}'@'%%'")
         admin.exec_driver_sql(f"DROP DATABASE IF EXISTS {schema}")
+
+
+def disconnect(admin, name: str) -> None:
+    """End every connection of a user."""
+    for number in admin.exec_driver_sql("SELECT id FROM information_schema.processlist WHERE user = %s", (name,)).scalars().all():
+        with contextlib.suppress(Exception):  # it may have ended by itself
+            admin.exec_driver_sql(f"KILL {number}")
 
 
 @pytest.fixture

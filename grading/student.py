@@ -216,14 +216,14 @@ class Child:
         while number not in self._answers:
             if (message := self._complete()) is not None:
                 self._take(message)
-            elif not self._more():
+            elif not self.alive() or not self._more(0):
                 return not self.alive()
         return True
 
-    def _more(self) -> bool:
-        """Take one more block of what has come; False if nothing has."""
-        if not self.alive() or not select.select([self._socket], [], [], 0)[0]:
-            return False
+    def _more(self, within_s: float) -> bool | None:
+        """Take one more block of what comes within some seconds: None if nothing does, False if the other end is closed."""
+        if not select.select([self._socket], [], [], within_s)[0]:
+            return None
         block = b""
         with suppress(OSError):
             block = self._socket.recv(1 << 20)
@@ -264,18 +264,10 @@ class Child:
         while True:
             if (message := self._complete()) is not None:
                 return message
-            readable, _, _ = select.select([self._socket], [], [], 0.1)
-            if not readable:
-                self._check(deadline, what)
-                continue
-            try:
-                block = self._socket.recv(1 << 20)
-            except OSError:
-                block = b""
-            if not block:
+            more = self._more(0.1)
+            if more is False:
                 raise self._ended()
-            self._buffer += block
-            if time.monotonic() > deadline:
+            if more is None or time.monotonic() > deadline:
                 self._check(deadline, what)
 
     def _complete(self):

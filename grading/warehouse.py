@@ -15,7 +15,7 @@ import pytest
 from datasets.checksum import checksum_rows
 from datasets.rows import star_rows
 from datasets.star import DIMENSIONS, FACTS_QUERY, TABLES, UNKNOWN_KEY, create_statements
-from grading.fixtures import drop, own_connection, user
+from grading.fixtures import disconnect, drop, own_connection, user
 
 
 @dataclass
@@ -54,11 +54,9 @@ class Star:
             self._insert(table, rows)
 
     def empty(self) -> None:
-        """End what the loader's user still does, and take out all but the unknown members."""
-        own = "SELECT id FROM information_schema.processlist WHERE user IN (%s, %s)"
-        for number in self.admin.exec_driver_sql(own, (self.name, reader_of(self.name))).scalars().all():
-            with suppress(Exception):  # it may have ended by itself
-                self.admin.exec_driver_sql(f"KILL {number}")
+        """End what a check's loader or reader still does, and take out all but the unknown members."""
+        for name in (self.name, reader_of(self.name)):
+            disconnect(self.admin, name)
         unknown = {table.name: f" WHERE {table.primary_key[0]} <> {UNKNOWN_KEY}" for table in DIMENSIONS}
         filled = [name for name, rows in self.counts().items() if rows > (name in unknown)]
         for name in reversed(filled):  # facts go before the members that they point to
@@ -88,6 +86,15 @@ class Star:
             (self.name, f"statement/sql/{kind}"),
         )
         return found.scalar() or 0
+
+    def waiters(self) -> dict[int, int]:
+        """Connection → transaction, of those of url's user that wait for a lock."""
+        found = self.admin.exec_driver_sql(
+            "SELECT t.processlist_id, MAX(w.requesting_engine_transaction_id) FROM performance_schema.data_lock_waits w JOIN performance_schema.threads t"
+            " ON t.thread_id = w.requesting_thread_id WHERE t.processlist_user = %s GROUP BY t.processlist_id",
+            (self.name,),
+        )
+        return dict(found.all())
 
 
 def reader_of(schema: str) -> str:

@@ -228,9 +228,12 @@ STAR = [*(name for name in EVENT_TO_STAR.values()), "event_time_local"]
 RAW = "raw: "
 
 # %% tags=["try", "nbval-check-output"]
-print(len(COLUMNS), "columns")
-print(", ".join(f"{name} → {EVENT_TO_STAR[name]}" for name in NUMBERS))
-print(", ".join(f"{name} → {EVENT_TO_STAR[name]}" for name in LABELLED))
+kinds = dict.fromkeys(NUMBERS, "number") | dict.fromkeys(LABELLED, "label")
+pd.DataFrame(
+    [(EVENT_TO_STAR[name], kinds.get(name, "text")) for name in COLUMNS],
+    index=pd.Index(COLUMNS, name="in the file"),
+    columns=["in the warehouse", "what it is"],
+)
 
 # %% [markdown]
 # Given: whole numbers (`3.0` is how Excel writes a 3), the clock in London, and the id that the live stream gave to the same accident.

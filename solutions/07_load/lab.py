@@ -202,7 +202,7 @@ star = to_star(good)
 # | a fact that differs, or that came from the stream | updated | now |
 # | a fact of a file that says the same | nothing | stays: it says when the fact last *changed* |
 #
-# Comparing row by row would ask the server 393 questions. Instead the rows go into a *staging table*, a thousand in one statement, and the server compares all of them at once, by two statements: `UPDATE` and `INSERT`. They are given, as is `put`, which stages:
+# Comparing row by row would ask the server 393 questions. Instead the rows go into a *staging table*, a thousand in one statement, and the server compares all of them at once, by two statements. They are given:
 
 # %% tags=["given"]
 JOINED = " ".join(
@@ -226,6 +226,11 @@ FROM stg_collision s {JOINED} LEFT JOIN fact_incident f ON f.police_ref = s.poli
 WHERE s.fingerprint = :fingerprint AND f.police_ref IS NULL
 """
 CLEAR = "DELETE FROM stg_collision WHERE fingerprint = :fingerprint"
+
+# %% [markdown]
+# Given, too: `put`, which stages, and what a load says of itself.
+
+# %% tags=["given"]
 ROWS_A_STATEMENT = 1000  # about half a megabyte; the server takes 64 (max_allowed_packet)
 
 

@@ -1,8 +1,6 @@
 """The same properties of lab 06 at the edges: unknown members, accents and blanks, another loader, an authority that is missing."""
 
 from collections import Counter
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -11,18 +9,14 @@ from datasets.oracle import Oracle
 from datasets.schema import LOCAL_AUTHORITIES
 from datasets.star import TABLES, create_statements
 from datasets.yearly import yearly_rows
-from grading.checks import eventually
+from grading.checks import beside, eventually
 from grading.fixtures import own_connection
 from services import settings
 
-_spec = spec_from_file_location("lab_06_visible", Path(__file__).with_name("test_visible.py"))
-seen = module_from_spec(_spec)
-_spec.loader.exec_module(seen)
+seen = beside(__file__, "test_visible.py")
 """The visible checks: what they share is used here too."""
 own_of_all, own, sql = seen.own_of_all, seen.own, seen.sql
 warehouse_of_all, warehouse, star = seen.warehouse_of_all, seen.warehouse, seen.star
-WAITING = """SELECT COUNT(*) FROM performance_schema.data_lock_waits AS w
-JOIN performance_schema.threads AS t ON t.thread_id = w.requesting_thread_id WHERE t.processlist_user = %s"""
 
 
 @pytest.mark.task(
@@ -176,7 +170,7 @@ def test_06_3_another_loader_was_quicker(student, kit, star):
     first, second = (kit.transaction(star.url) for _ in range(2))
     keys = student.upsert_dimension(first, table, rows, seen.hashing)
     call = student.begin.upsert_dimension(second, table, rows[::-1], seen.hashing)
-    eventually(lambda: kit.value(star.admin.exec_driver_sql(WAITING, (star.name,)).scalar() > 0), 3)
+    eventually(lambda: star.waiters(), 3)
     kit.close(first)
     assert call.wait(10) == keys
     kit.close(second)

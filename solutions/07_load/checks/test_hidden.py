@@ -2,18 +2,14 @@
 
 import json
 from datetime import timedelta
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 
 import pytest
 
 from datasets.oracle import Oracle
 from datasets.yearly import corrected_rows, write_year, yearly_rows
-from grading.checks import eventually, raises
+from grading.checks import beside, eventually, raises
 
-_spec = spec_from_file_location("lab_07_visible", Path(__file__).with_name("test_visible.py"))
-seen = module_from_spec(_spec)
-_spec.loader.exec_module(seen)
+seen = beside(__file__, "test_visible.py")
 """The visible checks: what they share is used here too."""
 warehouse_of_all, warehouse, star = seen.warehouse_of_all, seen.warehouse, seen.star
 
@@ -224,13 +220,13 @@ def deadlock(star, connection, day: str) -> None:
 
 def lock_wait(star, connection, day: str) -> None:
     """The lock does not come in time: after a second, for this loader."""
-    first = seen.waiters(star)
-    eventually(lambda: seen.waiters(star) != first, 10)
+    first = star.waiters()
+    eventually(lambda: star.waiters() != first, 10)
 
 
 def lost_connection(star, connection, day: str) -> None:
     """The admin ends the loader's connection."""
-    for number in seen.waiters(star):
+    for number in star.waiters():
         star.admin.exec_driver_sql(f"KILL {number}")
 
 

@@ -10,13 +10,14 @@ import pytest
 
 from datasets.checksum import CHECKSUM_COLUMNS, checksum_rows
 from datasets.rows import checksum_row, dimension_sizes, member, natural_hash, star_rows
+from datasets.staging import NATURAL_KEYS
 from datasets.star import DIMENSIONS, TABLES
 from datasets.yearly import Dirt, corrected_rows, write_year, yearly_rows
 from grading import warehouse as given
 from grading.checks import Mismatch, eventually, raises
 
 warehouse_of_all, warehouse, star = given.warehouse_of_all, given.warehouse, given.star
-HASHED = [table.name for table in DIMENSIONS if table.name not in ("dim_date", "dim_time")]
+HASHED = [f"dim_{name}" for name in NATURAL_KEYS]
 WRITES = ("insert", "insert_select", "update", "update_multi", "delete", "replace")
 DIRTY = Dirt(0.03, 0.03, 0.03, 0.03, 0.03, 0.03, 0.03)
 
@@ -425,27 +426,10 @@ def bytes_of(folder, name: str) -> bytes:
 
 def until_it_waits(star, running, loaders: int = 1) -> None:
     """Until so many loaders wait for a lock of the check's. If the call ends first, what it says is better news than that."""
-    eventually(lambda: running.ended() or waiting(star) == loaders, 8)
+    eventually(lambda: running.ended() or len(star.waiters()) == loaders, 8)
     if running.ended():
         running.wait(1)
         raise Mismatch(f"{loaders} that wait for the check's lock", "a load that did not wait")
-
-
-def waiting(star) -> int:
-    """How many of the loader's transactions wait for a lock."""
-    return len(waiters(star))
-
-
-def waiters(star) -> dict[int, int]:
-    """Connection → transaction, of those of the loader's that wait for a lock."""
-    found = star.admin.exec_driver_sql(
-        "SELECT t.processlist_id, MAX(w.requesting_engine_transaction_id)"
-        " FROM performance_schema.data_lock_waits w JOIN performance_schema.threads t"
-        " ON t.thread_id = w.requesting_thread_id WHERE t.processlist_user = %s"
-        " GROUP BY t.processlist_id",
-        (star.name,),
-    )
-    return dict(found.all())
 
 
 @contextmanager

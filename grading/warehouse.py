@@ -15,6 +15,7 @@ import pytest
 from datasets.checksum import checksum_rows
 from datasets.rows import star_rows
 from datasets.star import DIMENSIONS, FACTS_QUERY, TABLES, UNKNOWN_KEY, create_statements
+from grading.checks import Mismatch, eventually
 from grading.fixtures import disconnect, drop, own_connection, user
 
 
@@ -95,6 +96,17 @@ class Star:
             (self.name,),
         )
         return dict(found.all())
+
+    def until_it_waits(self, running, loaders: int = 1) -> None:
+        """Until so many loaders of a call that goes on wait for a lock. If the call ends first, what it says is better news than that.
+
+        Raises:
+            Mismatch: it ended without an error, or nobody waits.
+        """
+        eventually(lambda: running.ended() or len(self.waiters()) == loaders, 8)
+        if running.ended():
+            running.wait(1)
+            raise Mismatch(f"{loaders} that wait for a lock", "a call that did not wait")
 
 
 def reader_of(schema: str) -> str:

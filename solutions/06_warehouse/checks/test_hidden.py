@@ -9,7 +9,7 @@ from datasets.oracle import Oracle
 from datasets.schema import LOCAL_AUTHORITIES
 from datasets.star import TABLES, create_statements
 from datasets.yearly import yearly_rows
-from grading.checks import beside, eventually
+from grading.checks import beside
 from grading.fixtures import own_connection
 from services import settings
 
@@ -170,7 +170,7 @@ def test_06_3_another_loader_was_quicker(student, kit, star):
     first, second = (kit.transaction(star.url) for _ in range(2))
     keys = student.upsert_dimension(first, table, rows, seen.hashing)
     call = student.begin.upsert_dimension(second, table, rows[::-1], seen.hashing)
-    eventually(lambda: star.waiters(), 3)
+    star.until_it_waits(call)
     kit.close(first)
     assert call.wait(10) == keys
     kit.close(second)

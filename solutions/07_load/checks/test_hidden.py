@@ -249,7 +249,7 @@ def test_07_3_a_trouble_is_survived(student, kit, star, seed, tmp_path, trouble)
     day = good[0]["Date"].replace("-", "")
     with seen.held_up(star, "dim_severity", good[0]) as connection:
         running = student.begin.load_file(engine, path)
-        seen.until_it_waits(star, running)
+        star.until_it_waits(running)
         TROUBLES[trouble](star, connection, day)
         meanwhile = star.counts()
     result = running.wait(15).fields

@@ -51,6 +51,9 @@ SETTINGS = (
 )
 TMP_MB = 512
 MARK = "ACCIDENT_LABS_CHILD"
+KEPT = "ACCIDENT_LABS_KEPT"
+SPARK_MEMORY = "1g"
+"""Of the JVM, where a lab has one: its checks are small."""
 PROCESSES = 256
 """How many processes a student's code may have at a time; the kernel's own limit does not hold for root."""
 
@@ -85,7 +88,14 @@ def _namespaces() -> list[str]:
     return ["--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "--hostname", "localhost", "--uid", "65534", "--gid", "65534"]
 
 
-def box(command: Sequence[str], private: Path, boxed: bool, ports: dict[str, int] | None = None, files: Sequence[str] = ()) -> Box:
+def box(
+    command: Sequence[str],
+    private: Path,
+    boxed: bool,
+    ports: dict[str, int] | None = None,
+    files: Sequence[str] = (),
+    kept: Path | None = None,
+) -> Box:
     """The command, wrapped.
 
     Args:
@@ -94,22 +104,28 @@ def box(command: Sequence[str], private: Path, boxed: bool, ports: dict[str, int
         boxed: in the sandbox, or only under the guard.
         ports: services that it may reach: name → port on 127.0.0.1. Without a sandbox it reaches all.
         files: paths in the course that it may read besides FAR_SIDE. Without a sandbox it reads all.
+        kept: a folder that outlives it.
     """
     if not boxed:
-        env = _environment(private, str(private / "tmp")) | {MARK: str(private)}
+        env = _environment(private, str(private / "tmp")) | {MARK: str(private)} | ({KEPT: str(kept)} if kept else {})
         (private / "tmp").mkdir(exist_ok=True)
         guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py"))]
         return Box([*guard, *command], env | {"PYTHONPATH": str(ROOT)}, boxed=False)
     relay = Relay(private.with_name(f"{private.name}-relay"), ports or {})
     env = _environment(Path(INSIDE), "/tmp") | {MARK: str(private), "PYTHONPATH": str(ROOT), "ACCIDENT_LABS_RELAY": relay.inside}  # noqa: S108 - a tmpfs of its own
-    return Box([shutil.which("bwrap"), *_namespaces(), *_mounts(private, relay, files), "--chdir", INSIDE, "--", *command], env, True, relay.close)
+    mounts = _mounts(private, relay, files)
+    if kept:
+        mounts += ["--bind", str(kept), f"{INSIDE}/kept"]
+        env |= {KEPT: f"{INSIDE}/kept"}
+    mounts += ["--remount-ro", "/"]
+    return Box([shutil.which("bwrap"), *_namespaces(), *mounts, "--chdir", INSIDE, "--", *command], env, True, relay.close)
 
 
 def _environment(home: Path, temporary: str) -> dict[str, str]:
     """Nothing of the grader's own."""
     return {
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "TMPDIR": temporary, "LANG": "C.UTF-8",
-        "PYTHONDONTWRITEBYTECODE": "1", "ACCIDENT_LABS_CACHE": str(cache_dir()), "ACCIDENT_LABS_STATE": str(home / "state"),
+        "PYTHONDONTWRITEBYTECODE": "1", "SPARK_DRIVER_MEMORY": SPARK_MEMORY, "ACCIDENT_LABS_CACHE": str(cache_dir()), "ACCIDENT_LABS_STATE": str(home / "state"),
         # The course's settings want passwords; the far side gets none that opens anything.
         **{f"MYSQL_{user}_PASSWORD": "none-on-this-side" for user in ("ADMIN", "LOADER", "BI")},
     }  # fmt: skip
@@ -136,7 +152,7 @@ def _mounts(private: Path, relay: "Relay", files: Sequence[str]) -> list[str]:
         mounts += ["--ro-bind", os.devnull, str(ROOT / name)]
     for folder in {Path(name).parent for name in UNSEEN}:
         mounts += _without_bytecode(ROOT / folder)
-    return [*mounts, "--bind", str(private), INSIDE, *relay.mounts, "--remount-ro", "/"]
+    return [*mounts, "--bind", str(private), INSIDE, *relay.mounts]
 
 
 def _without_bytecode(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""The far side: a process that loads a student's code and answers calls. Started by student.py, `python -m grading.child FD MEMORY_MB`.
+"""The far side: a process that loads a student's code and answers calls. Started by student.py, `python -m grading.child FD MEMORY_MB [spark]`.
 
 Whatever happens here is the student's doing: nothing that this process says about itself is believed.
 """
@@ -193,10 +193,14 @@ def keep_builtins() -> None:
 
 
 def main() -> None:
-    """Serve over the socket whose number is the first argument, within as much memory as the second one says."""
+    """Serve over the socket whose number is the first argument, within as much memory as the second one says; `spark`: its JVM starts at once."""
     keep_builtins()
     inside.limit(int(sys.argv[2]))
     inside.relay_inside(os.environ.pop("ACCIDENT_LABS_RELAY", ""))
+    if "spark" in sys.argv[3:]:
+        from services import spark
+
+        spark.warm_up()  # it comes up while the notebook is loaded
     grading.check = grading.check_all = lambda *_, **__: None  # a lab imports them; here nobody asks
     Far(Link(int(sys.argv[1]))).serve()
 

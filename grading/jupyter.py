@@ -100,6 +100,7 @@ def _command(root: Path, port: int, lab: manifest.Lab, browser: bool) -> list[st
         "ServerApp.answer_yes": True,
         "ServerApp.log_level": 30,
         "LabApp.log_level": 30,
+        "LabApp.news_url": None,  # it would ask, over the corner of the page, whether to fetch Jupyter's news
         "LabApp.workspaces_dir": state_dir() / "jupyterlab",
         "LabApp.default_url": _place(lab),
     }

@@ -1,7 +1,7 @@
 """Trusted functions of the far side: what a check hands to a student's code, and how it looks at what came back.
 
-frame, series, item, rows, values, schema, plan, progress, take, rng, hold, value, file, engine, create, transaction, table, producer, send, consumer,
-admin, kill, close; `error` stands on the near side (student.py). Results that are objects stay here as handles. What they report can be forged by the code
+frame, stream, drain, settled, conf, zones, series, item, rows, values, schema, plan, progress, take, rng, hold, value, file, folder, engine, create,
+transaction, table, producer, send, consumer, admin, kill, close; `error` stands on the near side (student.py). Results that are objects stay here as handles. What they report can be forged by the code
 beside them, so every exercise has a witness outside as well.
 """
 
@@ -12,7 +12,14 @@ import itertools
 import os
 import random
 import signal
+import sys
+import threading
 from pathlib import Path
+
+KEPT = "ACCIDENT_LABS_KEPT"
+"""Names the folder that a submission's processes share."""
+_before: dict[str, str | None] = {}
+"""Settings of Spark's session that a check has changed, as they were; None where nothing was set."""
 
 
 def rng(seed: int):
@@ -75,6 +82,11 @@ def file(name: str, data: bytes) -> str:
     return str(path)
 
 
+def folder(name: str) -> str:
+    """The path of a folder that is not there yet. All processes of a submission see it; a process that dies leaves it. The check knows it as student.folder(name)."""
+    return str(Path(os.environ[KEPT]) / name)
+
+
 def rows(handle, limit: int = 10_000) -> list:
     """A frame's rows as dicts; ValueError if there are more than limit. Spark, pandas (with the index, if it has a name), and what SQLAlchemy returns."""
     if hasattr(handle, "limit"):
@@ -98,6 +110,86 @@ def _plain(value):
     return value.item() if hasattr(value, "item") else value
 
 
+def warm() -> None:
+    """Start Spark's session, and have it do what the first job of a check would wait for."""
+    frame([[1, b"1"]], "id INT, value BINARY").groupBy("id").count().collect()
+
+
+def stream(bootstrap: str, topic: str, ddl: str | None = None, max_per_trigger: int = 1000):
+    """A streaming frame of a whole topic (handle).
+
+    Args:
+        ddl: None gives the columns of Spark's Kafka source; "id INT, at TIMESTAMP" reads each value as JSON of these fields.
+        max_per_trigger: records in one micro-batch at most.
+    """
+    from pyspark.sql import functions
+
+    from services.spark import spark_session
+
+    options = {"kafka.bootstrap.servers": bootstrap, "subscribe": topic, "startingOffsets": "earliest", "kafka.fetch.max.wait.ms": "50"}
+    raw = spark_session().readStream.format("kafka").options(**options, maxOffsetsPerTrigger=str(max_per_trigger)).load()
+    if ddl is None:
+        return raw
+    return raw.select(functions.from_json(raw["value"].cast("string"), ddl).alias("read")).select("read.*")
+
+
+def drain(frame, checkpoint: str, mode: str = "append", limit: int = 10_000) -> list:
+    """Run a streaming frame until all that is there now was read: [batch, its rows as dicts] each; raises what ended the query."""
+    seen = []
+    writer = frame.writeStream.foreachBatch(lambda batch, number: seen.append([number, rows(batch, limit)]))
+    settled(writer.outputMode(mode).option("checkpointLocation", checkpoint).trigger(availableNow=True).start())
+    return seen
+
+
+def settled(query, within_s: float = 50) -> None:
+    """Wait until a streaming query has ended by itself; raises what ended it, and TimeoutError if it goes on."""
+    if not query.awaitTermination(within_s):
+        query.stop()
+        raise TimeoutError(f"the query did not end within {within_s:g} s")
+
+
+def conf(name: str, value: str) -> None:
+    """A setting of Spark's session, until the check ends."""
+    from services.spark import spark_session
+
+    session = spark_session()
+    _before.setdefault(name, session.conf.get(name, None))
+    session.conf.set(name, value)
+
+
+def zones(session: str, jvm: str) -> None:
+    """The time zones of Spark's session and of its JVM, until the check ends."""
+    from services.spark import spark_session
+
+    conf("spark.sql.session.timeZone", session)
+    java = spark_session()._jvm.java.util.TimeZone
+    _before.setdefault(JVM_ZONE, java.getDefault().getID())
+    java.setDefault(java.getTimeZone(jvm))
+
+
+JVM_ZONE = "the JVM's time zone"
+
+
+def _tidy_spark() -> None:
+    """Stop the queries that nobody has stopped, forget what was cached, and put back what conf and zones have changed."""
+    pyspark = sys.modules.get("pyspark.sql")
+    session = pyspark and pyspark.SparkSession.getActiveSession()
+    if session is None:
+        return
+    for query in session.streams.active:
+        query.stop()
+    session.catalog.clearCache()
+    for name, value in _before.items():
+        if name == JVM_ZONE:
+            java = session._jvm.java.util.TimeZone
+            java.setDefault(java.getTimeZone(value))
+        elif value is None:
+            session.conf.unset(name)
+        else:
+            session.conf.set(name, value)
+    _before.clear()
+
+
 def schema(handle) -> list:
     """A frame's columns: [name, type] each."""
     if hasattr(handle, "limit"):
@@ -105,9 +197,25 @@ def schema(handle) -> list:
     return [[str(name), str(kind)] for name, kind in handle.dtypes.items()]
 
 
-def plan(handle) -> str:
-    """A Spark frame's physical plan as text."""
-    return handle._jdf.queryExecution().executedPlan().toString()
+def plan(handle) -> list:
+    """A Spark frame's physical plan as data: [depth, name of the node] each, from the result down to its sources.
+
+    Of an adaptive plan the part that stands before anything has run; a cached frame is followed into what it was made of.
+    """
+    found, waiting = [], [(0, handle._jdf.queryExecution().executedPlan())]
+    while waiting:
+        depth, node = waiting.pop()
+        name = node.nodeName()
+        found.append([depth, name])
+        if name.startswith("AdaptiveSparkPlan"):
+            below = [node.inputPlan()]
+        elif name.startswith("InMemoryTableScan"):
+            below = [node.relation().cachedPlan()]
+        else:
+            children = node.children()
+            below = [children.apply(n) for n in range(children.size())]
+        waiting += [(depth + 1, one) for one in reversed(below)]
+    return found
 
 
 def progress(handle) -> list:
@@ -176,20 +284,26 @@ def admin(bootstrap: str, **options):
     return KafkaAdminClient(bootstrap_servers=bootstrap, **options)
 
 
-def kill(when: str, name: str) -> None:
-    """From now on this process dies (SIGKILL) just before or after a call of the function.
+def kill(when: str, name: str, nth: int = 1) -> None:
+    """From now on this process dies (SIGKILL) just before or after the nth call of the function.
 
     Args:
         when: "before" or "after".
         name: dotted, for example "kafka.KafkaConsumer.commit".
     """
     owner, attribute, original = _found(name)
+    calls, lock = itertools.count(1), threading.Lock()
 
     @functools.wraps(original)
     def dies(*args, **kwargs):
-        if when == "after":
-            original(*args, **kwargs)
-        os.kill(os.getpid(), signal.SIGKILL)
+        with lock:
+            last = next(calls) >= nth
+        if last and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **kwargs)
+        if last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
 
     setattr(owner, attribute, dies)
 
@@ -217,8 +331,10 @@ def close(handle, keep: bool = True) -> None:
 
 
 def close_all(handles) -> None:
-    """End whatever a check left open; a transaction is rolled back."""
+    """End whatever a check left open, and put back what it set; a transaction is rolled back."""
     for handle in handles:
         if type(handle).__module__.startswith(("kafka", "sqlalchemy.engine", "pyspark.sql.streaming")):
             with contextlib.suppress(Exception):
                 close(handle, keep=False)
+    with contextlib.suppress(Exception):
+        _tidy_spark()

@@ -43,7 +43,7 @@ class Lab:
     """One lab.
 
     needs: ids of earlier labs whose reference form its given code loads. files: data files and folders that it reads. call_s, check_s, load_s: deadlines in
-    seconds of one call, of one check, of loading. memory_mb: of a student's process tree.
+    seconds of one call, of one check, of loading. jvm: the checks use Spark, so its JVM starts with a student's process. memory_mb: of that process tree.
     """
 
     id: str
@@ -60,6 +60,7 @@ class Lab:
     call_s: float = 20
     check_s: float = 120
     load_s: float = 20
+    jvm: bool = False
     memory_mb: int = 2048
 
     @property

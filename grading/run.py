@@ -16,7 +16,7 @@ from grading import fixtures, notebook
 from grading.manifest import Lab
 from grading.plugin import CheckBroken, Checks, Plan
 from grading.results import CheckResult, ExerciseResult, Result
-from grading.student import Limits, Source, Student, Trouble
+from grading.student import Limits, Source, Spare, Student, Trouble
 from services.errors import CourseError
 
 DEFAULT_SEED = 1
@@ -43,18 +43,26 @@ def source_of(lab: Lab, trusted: Sequence[notebook.Cell], student: Sequence[tupl
     return Source(f"lab_{lab.folder}", own, tuple(student), lab.names, tuple(base))
 
 
-def student_for(lab: Lab, source: Source, boxed: bool = False) -> Student:
+def student_for(lab: Lab, source: Source, boxed: bool = False, spare: Spare | None = None) -> Student:
     """A student whose child has the lab's limits, and in a sandbox the lab's services as its only way out."""
+    return Student(source, *_process(lab, boxed), spare)
+
+
+def spare_for(lab: Lab, boxed: bool = False) -> Spare:
+    """The process for the next submission, started while this one is graded: of a lab with Spark most of the time is its start. Services must run."""
+    return Spare(*_process(lab, boxed))
+
+
+def _process(lab: Lab, boxed: bool) -> tuple[Limits, bool, dict[str, int]]:
     files = tuple(notebook.given_file(number, lab.root).relative_to(lab.root).as_posix() for number in lab.needs)
-    limits = Limits(lab.call_s, lab.load_s, lab.memory_mb, files)
-    return Student(source, limits, boxed, _ports(lab) if boxed else {})
+    return Limits(lab.call_s, lab.load_s, lab.memory_mb, files, lab.jvm), boxed, _ports(lab) if boxed else {}
 
 
-def student_of(lab: Lab, submission: notebook.Submission, boxed: bool = False) -> tuple[Student, list[str]]:
+def student_of(lab: Lab, submission: notebook.Submission, boxed: bool = False, spare: Spare | None = None) -> tuple[Student, list[str]]:
     """A student with the code of a notebook that was handed in, and what is odd about it, a sentence each."""
     trusted = trusted_cells(lab)
     cells, notes = notebook.answers_of(submission, trusted, lab.names)
-    return student_for(lab, source_of(lab, trusted, [(cell.label, cell.source) for cell in cells]), boxed), notes
+    return student_for(lab, source_of(lab, trusted, [(cell.label, cell.source) for cell in cells]), boxed, spare), notes
 
 
 def _ports(lab: Lab) -> dict[str, int]:
@@ -169,8 +177,12 @@ def grade(
     only: frozenset[str] = frozenset(),
     boxed: bool = False,
     on_result: Callable[[CheckResult, int], None] = lambda result, total: None,
+    spare: Spare | None = None,
 ) -> Result:
-    """Grade one notebook; a notebook that cannot be read is a Result with a problem."""
+    """Grade one notebook; a notebook that cannot be read is a Result with a problem.
+
+    spare: the process that spare_for(lab, boxed) has started ahead.
+    """
     seed = own_seed() if seed is None else seed
     started = time.monotonic()
     try:
@@ -178,7 +190,7 @@ def grade(
     except notebook.NotebookError as error:
         return result_of(lab, Path(path).name, seed, [], only, problem=str(error))
     start_services(lab)
-    student, notes = student_of(lab, submission, boxed)
+    student, notes = student_of(lab, submission, boxed, spare)
     try:
         loaded = student.load()
         checks = run_checks(lab, student, seed, hidden, only, on_result=on_result)

@@ -29,7 +29,7 @@ from services.errors import CourseError
 
 START_S = 30
 OUTPUT = 64 * 1024
-HANDLES = ("rng", "hold", "frame", "series", "item", "engine", "transaction", "table", "producer", "consumer", "admin")
+HANDLES = ("rng", "hold", "frame", "stream", "series", "item", "engine", "transaction", "table", "producer", "consumer", "admin")
 """Kit functions whose results stay on the far side."""
 
 
@@ -90,12 +90,16 @@ class Source:
 
 @dataclass
 class Limits:
-    """Deadlines in seconds, memory of the whole process tree in MB; files: paths in the course that it may read besides what every child may."""
+    """Deadlines in seconds, memory of the whole process tree in MB; files: paths in the course that it may read besides what every child may.
+
+    spark: its JVM is started with the process.
+    """
 
     call_s: float = 20
     load_s: float = 20
     memory_mb: int = 2048
     files: tuple[str, ...] = ()
+    spark: bool = False
 
 
 @dataclass
@@ -109,29 +113,39 @@ class Loaded:
 class Child:
     """One far-side process, from its start to its end."""
 
-    def __init__(self, limits: Limits, boxed: bool = False, ports: dict[str, int] | None = None):
+    def __init__(
+        self,
+        limits: Limits,
+        boxed: bool = False,
+        ports: dict[str, int] | None = None,
+        kept: Path | None = None,
+        ready: bool = True,
+    ):
         self.limits, self.output, self.dropped, self.at = limits, bytearray(), 0, ""
         self._numbers = iter(range(1, sys.maxsize))
         self._answers: dict[int, list] = {}
         self._callbacks: dict[int, Callable] = {}
         self._buffer = bytearray()
         self._private = Path(tempfile.mkdtemp(prefix="accident-labs-child-"))
-        self._start(boxed, ports or {})
+        self._start(boxed, ports or {}, kept)
+        if ready:
+            self.await_ready()
 
-    def _start(self, boxed: bool, ports: dict[str, int]) -> None:
+    def _start(self, boxed: bool, ports: dict[str, int], kept: Path | None) -> None:
         self._socket, far = socket.socketpair()
         self._socket.setblocking(False)
         command = [sys.executable, "-u", "-m", "grading.child", str(far.fileno()), str(self.limits.memory_mb)]
-        self._box = box.box(command, self._private, boxed, ports, self.limits.files)
+        command += ["spark"] if self.limits.spark else []
+        self._box = box.box(command, self._private, boxed, ports, self.limits.files, kept)
         self._process = subprocess.Popen(
             self._box.command, env=self._box.env, cwd=self._private, pass_fds=(far.fileno(),), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         far.close()
         threading.Thread(target=self._drain, args=(self._process.stdout,), daemon=True).start()
-        self._await_ready()
 
-    def _await_ready(self) -> None:
+    def await_ready(self) -> None:
+        """Wait until it says that it works."""
         try:
             first = self._next(time.monotonic() + START_S, "start")
         except Trouble as trouble:
@@ -366,8 +380,18 @@ class Student:
     allowed: names that may be called now (None: all answers). used: names that this process was called by. until: the check's own deadline.
     """
 
-    def __init__(self, source: Source, limits: Limits | None = None, boxed: bool = False, ports: dict[str, int] | None = None):
-        self._source, self._limits, self._boxed, self._ports = source, limits or Limits(), boxed, ports
+    def __init__(
+        self,
+        source: Source,
+        limits: Limits | None = None,
+        boxed: bool = False,
+        ports: dict[str, int] | None = None,
+        spare: "Spare | None" = None,
+        kept: Path | None = None,
+    ):
+        self._source, self._limits, self._boxed, self._ports, self._spare = source, limits or Limits(), boxed, ports, spare
+        self._own = None if kept else Kept()
+        self._kept = kept or self._own.path
         self._child: Child | None = None
         self._skipped: dict[str, str] = {}
         self._spawned: list[Student] = []
@@ -388,10 +412,14 @@ class Student:
 
     def spawn(self) -> "Student":
         """A second process with the same code; it ends with the check."""
-        other = Student(self._source, self._limits, self._boxed, self._ports)
+        other = Student(self._source, self._limits, self._boxed, self._ports, kept=self._kept)
         other.allowed = self.allowed
         self._spawned.append(other)
         return other
+
+    def folder(self, name: str) -> Path:
+        """The folder that kit.folder(name) names on the far side, seen from here: what is in it was written by a student's code."""
+        return self._kept / name
 
     def child(self) -> Child:
         """The process, started and loaded."""
@@ -427,7 +455,7 @@ class Student:
     def _fresh(self) -> Child:
         """A process that has loaded the source, without the cells that would end it."""
         while True:
-            child = Child(self._limits, self._boxed, self._ports)
+            child = self._spare_child() or Child(self._limits, self._boxed, self._ports, self._kept)
             try:
                 self.loaded = self._load_into(child)
                 return child
@@ -438,6 +466,16 @@ class Student:
                 if child.at not in dict(self._source.student) or child.at in self._skipped or len(self._skipped) > 20:
                     raise
                 self._skipped[child.at] = f"{child.at}: {trouble}, while it was loaded; nothing of this cell was used"
+
+    def _spare_child(self) -> "Child | None":
+        """The process that was started ahead, once."""
+        spare, self._spare = self._spare, None
+        if spare is None or (taken := spare.take()) is None:
+            return None
+        child, own = taken
+        self._own.close()
+        self._own, self._kept = own, own.path
+        return child
 
     def _load_into(self, child: Child) -> Loaded:
         cells = [list(cell) for cell in self._source.student if cell[0] not in self._skipped]
@@ -496,6 +534,50 @@ class Student:
         if self._child is not None:
             self._child.end()
             self._child = None
+        if self._own is not None:
+            self._own.close()
+
+
+class Kept:
+    """A folder that all processes of one submission share, so that what a killed one has written is there for the next."""
+
+    def __init__(self):
+        self.path = Path(tempfile.mkdtemp(prefix="accident-labs-kept-"))
+
+    def close(self) -> None:
+        """Remove it; safe to call twice."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class Spare:
+    """A far-side process that is started ahead, while another submission is graded; nothing of a student's code is in it yet.
+
+    limits, boxed, ports: as of the students who may take it.
+    """
+
+    def __init__(self, limits: Limits, boxed: bool = False, ports: dict[str, int] | None = None):
+        self._own = Kept()
+        self._made = Child(limits, boxed, ports, self._own.path, ready=False)
+        if limits.spark:
+            self._made.send("call", "kit", "warm", [], {}, False)  # nobody waits for the answer: what comes next waits its turn
+
+    def take(self) -> "tuple[Child, Kept] | None":
+        """The process and its folder, once; None if it does not work: whoever finds none starts one, and hears what is wrong."""
+        child, self._made = self._made, None
+        if child is None:
+            return None
+        try:
+            child.await_ready()
+        except FarSideBroken:
+            self._own.close()
+            return None
+        return child, self._own
+
+    def close(self) -> None:
+        """End it, if nobody has taken it."""
+        if (taken := self.take()) is not None:
+            taken[0].end()
+            taken[1].close()
 
 
 class _Way:

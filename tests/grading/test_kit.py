@@ -3,11 +3,29 @@
 import pytest
 import sqlalchemy as sa
 
-from grading.student import Limits, Raised, Source, Student
+from grading.checks import eventually
+from grading.student import Ended, Limits, Raised, Source, Spare, Student
 
 CODE = """
 def doubled(frame):
     return frame.selectExpr("id", "2 * id AS twice")
+
+
+def minute(frame):
+    return frame.selectExpr("date_format(timestamp_seconds(0), 'HH:mm') AS here")
+
+
+def left_running(frame, checkpoint):
+    frame.writeStream.foreachBatch(lambda batch, number: batch.count()).option("checkpointLocation", checkpoint).start()
+    return frame.sparkSession
+
+
+def queries(session):
+    return [query.isActive for query in session.streams.active]
+
+
+def javas(session):
+    return session._jvm.java.util.TimeZone.getDefault().getID()
 
 
 def send(producer, topic, values):
@@ -63,13 +81,15 @@ def asked(engine):
 
 import pandas as pd
 """
-NAMES = frozenset(["doubled", "send", "read", "write", "metadata", "columns", "partitions", "pandas_frame", "halves", "total", "length", "asked"])
+NAMES = frozenset(["doubled", "send", "read", "write", "metadata", "columns", "partitions", "pandas_frame", "halves", "total", "length", "asked",
+                   "minute", "left_running", "queries", "javas"])  # fmt: skip
+SOURCE, LIMITS = Source("lab_kit", (), (("cell 1", CODE),), NAMES), Limits(120, 60, 6000, spark=True)
 
 
 @pytest.fixture
 def student():
     """A student with time enough for a JVM."""
-    student = Student(Source("lab_kit", (), (("cell 1", CODE),), NAMES), Limits(90, 20, 6000))
+    student = Student(SOURCE, LIMITS)
     yield student
     student.close()
 
@@ -79,7 +99,7 @@ def test_spark_frames_cross_as_capped_rows_with_their_schema(student, stack):
     frame = student.ref.doubled(student.kit.frame([[1], [2]], "id INT"))
     assert student.kit.rows(frame, 10) == [{"id": 1, "twice": 2}, {"id": 2, "twice": 4}]
     assert student.kit.schema(frame) == [["id", "int"], ["twice", "int"]]
-    assert "Project" in student.kit.plan(frame)
+    assert student.kit.plan(frame)[1:] == [[1, "Project"], [2, "Scan ExistingRDD"]]
     with pytest.raises(Raised, match="more than 1 rows"):
         student.kit.rows(frame, 1)
 
@@ -159,3 +179,84 @@ def test_a_name_that_is_nothing_cannot_be_killed(student):
     """The sentence names it."""
     with pytest.raises(Raised, match=r"there is nothing named os\.no_such"):
         student.kit.kill("before", "os.no_such")
+
+
+def made(run) -> str:
+    """The name of this test's topic, which is there."""
+    from kafka import KafkaAdminClient
+
+    admin = KafkaAdminClient(bootstrap_servers=run.kafka_bootstrap)
+    admin.create_topics({run.topic: {"num_partitions": 2, "replication_factor": 1}})
+    admin.close()
+    return run.topic
+
+
+def test_a_stream_is_drained_batch_by_batch_and_a_restart_goes_on(student, stack, run):
+    """stream, drain, folder: the records of a topic as JSON's fields; the checkpoint is seen from here; what was read is not read again."""
+    topic, sender = made(run), student.kit.producer(stack.kafka_bootstrap)
+    student.kit.send(sender, topic, [(b"k", b'{"id": %d}' % number) for number in range(5)])
+    checkpoint = student.kit.folder("drained")
+    frame = student.kit.stream(stack.kafka_bootstrap, topic, "id INT", 3)
+    seen = student.kit.drain(frame, checkpoint)
+    assert sorted(row["id"] for _, rows in seen for row in rows) == list(range(5))
+    assert [number for number, _ in seen] == list(range(len(seen)))
+    assert (student.folder("drained") / "offsets").is_dir()
+    student.kit.send(sender, topic, [(b"k", b'{"id": 5}')])
+    student.renew()
+    frame = student.kit.stream(stack.kafka_bootstrap, topic, "id INT", 3)
+    assert student.kit.drain(frame, checkpoint) == [[len(seen), [{"id": 5}]]]
+
+
+def test_what_a_check_sets_and_leaves_running_ends_with_it(student, stack, run):
+    """zones, conf: until tidy; a query that nobody has stopped is stopped."""
+    made(run)
+    asked = student.kit.frame([[1]], "id INT")
+    before = student.kit.rows(student.ref.minute(asked))
+    student.kit.zones("Asia/Kolkata", "America/St_Johns")
+    student.kit.conf("spark.sql.shuffle.partitions", "3")
+    assert student.kit.rows(student.ref.minute(asked)) != before
+    session = student.ref.left_running(student.kit.stream(stack.kafka_bootstrap, run.topic), student.kit.folder("left"))
+    assert student.queries(session) == [True]
+    assert student.javas(session) == "America/St_Johns"
+    student.tidy()
+    asked = student.kit.frame([[1]], "id INT")
+    session = student.ref.left_running(student.kit.stream(stack.kafka_bootstrap, run.topic), student.kit.folder("other"))
+    assert student.kit.rows(student.ref.minute(asked)) == before
+    assert student.queries(session) == [True]
+    assert student.javas(session) != "America/St_Johns"
+
+
+def test_the_nth_call_kills_and_what_was_written_outlives_the_process(student):
+    """kill(nth), folder: the third call does not work any more; what another process has made is there for the next."""
+    kept = student.kit.folder("kept")
+    student.kit.kill("before", "os.mkdir", 3)
+    for name in ("one", "two"):
+        student.kit.file(f"{name}/x", b"")
+    with pytest.raises(Ended, match="ended by itself"):
+        student.kit.file(f"{kept}/x", b"")
+    assert not student.folder("kept").exists()
+    student.kit.kill("after", "os.mkdir")
+    with pytest.raises(Ended, match="ended by itself"):
+        student.kit.file(f"{kept}/x", b"")
+    assert list(student.folder("kept").iterdir()) == []
+    assert student.kit.folder("kept") == kept
+
+
+@pytest.mark.parametrize("boxed", [False, True])
+def test_a_spare_process_is_taken_once_and_its_folder_goes_with_it(boxed):
+    """Started ahead, its Spark warm; the second student starts one of its own; nothing is left."""
+    spare = Spare(LIMITS, boxed)
+    one, other = Student(SOURCE, LIMITS, boxed, None, spare), Student(SOURCE, LIMITS, boxed, None, spare)
+    assert one.total(one.kit.series([1, 2])) == other.total(other.kit.series([3])) == 3
+    folder = one.folder("x").parent
+    assert one.kit.folder("x") != "" and folder != other.folder("x").parent
+    for student in (one, other):
+        student.close()
+    eventually(lambda: not folder.exists() and not other.folder("x").parent.exists(), 10)
+
+
+def test_a_spare_process_that_nobody_takes_is_ended():
+    """And one that has died is not handed on."""
+    spare = Spare(Limits(20, 20, 1000))
+    spare.close()
+    assert spare.take() is None

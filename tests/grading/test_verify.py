@@ -261,3 +261,15 @@ def test_the_command_ends_with_one_sentence_and_1(lab):
     """For a lab that is not there."""
     done = subprocess.run([sys.executable, "-m", "grading.author", "verify", "--lab", "77"], capture_output=True, text=True)
     assert (done.returncode, done.stderr.startswith("error: there is no lab '77'")) == (1, True)
+
+
+def test_what_another_lane_says_is_not_kept(tmp_path):
+    """The ledger holds what local processes said: elsewhere all is due and nothing is noted."""
+    (tmp_path / "solutions").mkdir()
+    verify.Ledger(tmp_path, everything=False).note("07 solution", "hash", green=True)
+    kept = (tmp_path / "solutions/ledger.json").read_text()
+    elsewhere = verify.Ledger(tmp_path, everything=False, here=False)
+    assert elsewhere.due("07 solution", "hash")
+    elsewhere.note("07 solution", "other", green=True)
+    elsewhere.note("07 solution", "other", green=False)
+    assert (tmp_path / "solutions/ledger.json").read_text() == kept

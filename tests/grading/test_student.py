@@ -447,10 +447,13 @@ def test_magics_are_taken_out_and_given_is_bound_last():
 class Puppet(Child):
     """A child whose far end is held by the test."""
 
-    def _start(self, boxed, ports):
+    def _start(self, boxed, ports, kept):
         self._socket, self.far = socket.socketpair()
         self._socket.setblocking(False)
         self._process = psutil.Popen(["sleep", "60"])
+
+    def await_ready(self):
+        """It never says so."""
 
     def end(self):
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 JOB = "\nassert spark.range(1000).selectExpr('id % 7 AS k').groupBy('k').count().count() == 7\nprint(spark.sparkContext.master)"
 PLAIN = "from pyspark.sql import SparkSession\nspark = SparkSession.builder.master('local[2]').getOrCreate()" + JOB
 OURS = "import services\nspark = services.spark_session()" + JOB
+NOTEBOOK = "import services\nspark = services.spark_session(ui=True)" + JOB
+"""As in a notebook: with Spark's pages."""
 
 
 def seconds(code: str, environment: dict[str, str]) -> float:
@@ -38,7 +40,11 @@ def seconds(code: str, environment: dict[str, str]) -> float:
 
 def main(rounds: Annotated[int, typer.Option(min=1, max=50)] = 5) -> None:
     """Print seconds and ratios, medians with their range."""
-    ways = {"services.spark_session()": (OURS, dict(os.environ)), "getOrCreate(), same Java": (PLAIN, {**os.environ, **spark_environment()})}
+    ways = {
+        "services.spark_session()": (OURS, dict(os.environ)),
+        "services.spark_session(ui=True)": (NOTEBOOK, dict(os.environ)),
+        "getOrCreate(), same Java": (PLAIN, {**os.environ, **spark_environment()}),
+    }
     if os.environ.get("JAVA_HOME") or shutil.which("java"):
         ways["getOrCreate(), the machine's Java"] = (PLAIN, dict(os.environ))
     times = {name: [] for name in ways}

@@ -23,7 +23,7 @@ import psutil
 from services import downloads, processes, spark
 from services.digest import sha256
 from services.errors import CourseError
-from services.java import find_java, java_version
+from services.java import NEWEST_JAVA, OLDEST_JAVA, find_java, java_version, unused_java
 from services.settings import INSIDE, LOOPBACK, ROOT, cache_dir, inside, kind, lane_noted, running, settings, state_dir
 
 GB = 2**30
@@ -57,7 +57,7 @@ def findings() -> list[Finding]:
     except CourseError as error:
         return [*rows, Finding("settings", "not usable", "a lane that can be used", str(error))]
     docked = name != "local"
-    rows += [_java(), _jars(), _mysql(needed=not docked), _archive(), Finding("lane in use", f"{name} ({why})", "")]
+    rows += [_java(), _spark(), _jars(), _mysql(needed=not docked), _archive(), Finding("lane in use", f"{name} ({why})", "")]
     rows += [] if inside() else [*_engine_rows(name)]
     return [*rows, *_services(name, _engine_problem(name))]
 
@@ -118,11 +118,23 @@ def _proxy() -> Finding:
 
 
 def _java() -> Finding:
+    wanted = f"{OLDEST_JAVA} to {NEWEST_JAVA}"
     try:
-        java = find_java(settings().java)
-        return Finding("Java", f"{java_version(java)} ({settings().java})", "17 or newer")
+        java, choice = find_java(settings().java), settings().java
+        other = unused_java() if choice == "wheel" else ""
+        return Finding("Java", f"{java_version(java)} ({choice}{f'; {other}' if other else ''})", wanted)
     except CourseError as error:
-        return Finding("Java", "none", "17 or newer", str(error))
+        return Finding("Java", "none", wanted, str(error))
+
+
+def _spark() -> Finding:
+    """Whether PySpark, its connectors and the memory it is given go together."""
+    wanted = f"Scala {spark.SCALA}, connectors of the same version, {spark.LEAST_MB} MB or more"
+    try:
+        spark.require_fit()
+    except CourseError as error:
+        return Finding("Spark", "does not fit", wanted, str(error))
+    return Finding("Spark", f"{spark.version()}, with {settings().spark_driver_memory} of memory", wanted)
 
 
 def _jars() -> Finding:

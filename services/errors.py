@@ -18,6 +18,10 @@ class ChecksumError(SetupError):
     """A downloaded file is not the file that was pinned."""
 
 
+class WrongVersion(SetupError):
+    """A program or a library is here in a version that does not go with the others."""
+
+
 class PortTaken(CourseError):
     """A port that was asked for belongs to another process."""
 
@@ -28,6 +32,18 @@ class NotRunning(CourseError):
 
 class StartFailed(CourseError):
     """A service was started and did not become ready."""
+
+
+class NoRoom(StartFailed):
+    """A service did not start for want of memory or disk."""
+
+
+class ForeignSession(CourseError):
+    """This process has a Spark session that the course did not make and cannot use."""
+
+
+class TooLate(CourseError):
+    """A setting was given that counts only before Spark starts, and it runs."""
 
 
 class AlreadyRunning(CourseError):

@@ -130,6 +130,15 @@ def show(chart, says: str) -> None:
     display(SVG(vl_convert.vegalite_to_svg(chart.to_json())), metadata={"image/svg+xml": {"alt": says}})
 
 
+def draw(parts: str, width: int, height: int, says: str) -> None:
+    """Show hand-drawn SVG in a notebook: its elements, its size in pixels, its alternative text."""
+    from IPython.display import SVG, display
+
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{min(width, 880)}" font-family="monospace" font-size="11">'
+    svg = f'{head}<rect width="{width}" height="{height}" fill="white"/>{parts}</svg>'
+    display(SVG(svg), metadata={"image/svg+xml": {"alt": says}})
+
+
 def star_diagram(metadata, says: str, fact: str = "fact_incident"):
     """Draw a star from SQLAlchemy metadata: the fact between its dimensions, a line a foreign key; its tables as a pandas DataFrame.
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from grading import kernel, manifest
 from services.errors import CourseError
@@ -23,9 +24,19 @@ def begin() -> None:
     if lab is None or not lab.services:
         board.end("no services needed" if lab else "nothing was started")
         return
+    if "spark" in lab.services:
+        _warm_spark()
     starter = threading.Thread(target=_start, args=(lab, board), daemon=True, name="begin")
     starter.start()
     starter.join(QUICK_S)
+
+
+def _warm_spark() -> None:
+    """Start Spark while the first cells are read; what is wrong with it is said by the cell that asks for it."""
+    from services import spark
+
+    with suppress(CourseError):
+        spark.warm_up(session=True)
 
 
 def _start(lab: manifest.Lab, board: "Board") -> None:

@@ -1,6 +1,6 @@
 """Trusted functions of the far side: what a check hands to a student's code, and how it looks at what came back.
 
-frame, stream, drain, settled, conf, zones, series, item, rows, values, schema, plan, progress, take, rng, hold, value, file, folder, engine, create,
+frame, session, sql, stream, drain, settled, settings, conf, zones, series, item, rows, values, schema, plan, progress, take, rng, hold, value, file, folder, engine, create,
 transaction, table, producer, send, consumer, admin, kill, close; `error` stands on the near side (student.py). Results that are objects stay here as handles. What they report can be forged by the code
 beside them, so every exercise has a witness outside as well.
 """
@@ -90,7 +90,7 @@ def folder(name: str) -> str:
 def rows(handle, limit: int = 10_000) -> list:
     """A frame's rows as dicts; ValueError if there are more than limit. Spark, pandas (with the index, if it has a name), and what SQLAlchemy returns."""
     if hasattr(handle, "limit"):
-        found = [row.asDict(recursive=True) for row in handle.limit(limit + 1).collect()]
+        found = [{name: _bytes(value) for name, value in row.asDict(recursive=True).items()} for row in handle.limit(limit + 1).collect()]
     elif hasattr(handle, "to_dict"):
         handle = handle if handle.index.name is None else handle.reset_index()
         found = [{key: _plain(value) for key, value in row.items()} for row in handle.head(limit + 1).to_dict("records")]
@@ -99,6 +99,11 @@ def rows(handle, limit: int = 10_000) -> list:
     if len(found) > limit:
         raise ValueError(f"more than {limit:,} rows")
     return found
+
+
+def _bytes(value):
+    """Spark's binary as bytes."""
+    return bytes(value) if isinstance(value, bytearray) else value
 
 
 def _plain(value):
@@ -133,6 +138,18 @@ def stream(bootstrap: str, topic: str, ddl: str | None = None, max_per_trigger: 
     return raw.select(functions.from_json(raw["value"].cast("string"), ddl).alias("read")).select("read.*")
 
 
+def session():
+    """Spark's session (handle)."""
+    from services.spark import spark_session
+
+    return spark_session()
+
+
+def sql(frame, query: str):
+    """What a query says of a frame, of a streaming one too (handle); in the query the frame is {events}."""
+    return frame.sparkSession.sql(query, events=frame)
+
+
 def drain(frame, checkpoint: str, mode: str = "append", limit: int = 10_000) -> list:
     """Run a streaming frame until all that is there now was read: [batch, its rows as dicts] each; raises what ended the query."""
     seen = []
@@ -146,6 +163,38 @@ def settled(query, within_s: float = 50) -> None:
     if not query.awaitTermination(within_s):
         query.stop()
         raise TimeoutError(f"the query did not end within {within_s:g} s")
+
+
+def settings(mysql_url: str, kafka: str = "", **choices):
+    """Settings (handle), as services.settings() gives them, that lead to this check's schema, user and broker, and to nothing else.
+
+    Args:
+        mysql_url: what mysql_url("loader") says, whoever logs in by it; of no other user anything is known.
+        kafka: host:port of the broker.
+        choices: topic, checkpoint, max_offsets_per_trigger …
+    """
+    import sqlalchemy
+
+    from services.settings import Settings
+
+    login = sqlalchemy.make_url(mysql_url)
+
+    class OfThisCheck(Settings):
+        kafka_bootstrap = property(lambda self: kafka)
+
+        def password(self, user: str) -> str:
+            return {"loader": login.password}[user]
+
+        def mysql_url(self, user: str = "loader", database: str | None = None) -> str:
+            self.password(user)
+            return login.set(database=self.database if database is None else database).render_as_string(hide_password=False)
+
+        def jdbc_url(self) -> str:
+            return f"jdbc:mysql://{login.host}:{login.port}/{self.database}"
+
+    if "checkpoint" in choices:
+        choices["checkpoint"] = Path(choices["checkpoint"])
+    return OfThisCheck().having(database=login.database, **choices)
 
 
 def conf(name: str, value: str) -> None:
@@ -191,31 +240,19 @@ def _tidy_spark() -> None:
 
 
 def schema(handle) -> list:
-    """A frame's columns: [name, type] each."""
+    """The columns of a frame, or of a schema of Spark's: [name, type] each."""
+    if hasattr(handle, "fields"):
+        return [[field.name, field.dataType.simpleString()] for field in handle.fields]
     if hasattr(handle, "limit"):
         return [[field.name, field.dataType.simpleString()] for field in handle.schema.fields]
     return [[str(name), str(kind)] for name, kind in handle.dtypes.items()]
 
 
 def plan(handle) -> list:
-    """A Spark frame's physical plan as data: [depth, name of the node] each, from the result down to its sources.
+    """A Spark frame's physical plan as data: [depth, name of the node] each, from the result down to its sources."""
+    from datasets.plans import nodes
 
-    Of an adaptive plan the part that stands before anything has run; a cached frame is followed into what it was made of.
-    """
-    found, waiting = [], [(0, handle._jdf.queryExecution().executedPlan())]
-    while waiting:
-        depth, node = waiting.pop()
-        name = node.nodeName()
-        found.append([depth, name])
-        if name.startswith("AdaptiveSparkPlan"):
-            below = [node.inputPlan()]
-        elif name.startswith("InMemoryTableScan"):
-            below = [node.relation().cachedPlan()]
-        else:
-            children = node.children()
-            below = [children.apply(n) for n in range(children.size())]
-        waiting += [(depth + 1, one) for one in reversed(below)]
-    return found
+    return [list(node) for node in nodes(handle)]
 
 
 def progress(handle) -> list:

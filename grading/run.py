@@ -106,8 +106,11 @@ def run_checks(
     shuffle: int | None = None,
     backwards: bool = False,
     on_result: Callable[[CheckResult, int], None] = lambda result, total: None,
+    fair: bool = True,
 ) -> list[CheckResult]:
     """The results of the lab's checks, in the order in which they ran.
+
+    fair: what failed in a process that another exercise has used is asked again in a fresh one.
 
     Raises:
         CheckBroken: a check file cannot be used, or a check was collected and has no result.
@@ -116,7 +119,7 @@ def run_checks(
     for missing in (file for file in files if not file.is_file()):
         raise CheckBroken(f"{missing} is missing; it belongs to the course (make build makes it)")
     hidden_file = lab.hidden if hidden else None
-    plan = Plan(lab, student, seed, lab.visible, hidden_file, only, shuffle, backwards, lambda: _sick(lab), lambda: _revive(lab), on_result)
+    plan = Plan(lab, student, seed, lab.visible, hidden_file, only, shuffle, backwards, lambda: _sick(lab), lambda: _revive(lab), on_result, fair)
     checks = Checks(plan)
     with _quiet_pytest(files), tempfile.TemporaryDirectory(prefix="accident-labs-checks-") as folder:
         code = pytest.main([*_options(lab.root, folder), *map(str, files)], plugins=[checks, fixtures])

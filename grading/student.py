@@ -29,7 +29,23 @@ from services.errors import CourseError
 
 START_S = 30
 OUTPUT = 64 * 1024
-HANDLES = ("rng", "hold", "frame", "stream", "series", "item", "engine", "transaction", "table", "producer", "consumer", "admin")
+HANDLES = (
+    "rng",
+    "hold",
+    "frame",
+    "session",
+    "sql",
+    "stream",
+    "settings",
+    "series",
+    "item",
+    "engine",
+    "transaction",
+    "table",
+    "producer",
+    "consumer",
+    "admin",
+)
 """Kit functions whose results stay on the far side."""
 
 

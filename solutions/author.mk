@@ -51,11 +51,12 @@ contract: setup ## what the course asks of an image, asked of any (KAFKA_IMAGE=â
 lint: setup ## ruff
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
-bench: setup ## ratios: Spark's start against pyspark's own; exactly once against a bare append and the naive way; the ways of loading (about 20 minutes; LOADS="3000 1000000")
+bench: setup ## ratios: Spark's start against pyspark's own; exactly once against a bare append and the naive way; the ways of loading; grading (about 25 minutes; LOADS="3000 1000000")
 	@$(PY) -m benchmarks.spark_start
 	@$(PY) -m benchmarks.throughput $(foreach size,$(SIZES),--sizes $(size))
 	@$(PY) -m benchmarks.loading $(foreach size,$(LOADS),--sizes $(size))
 	@$(PY) -m benchmarks.grading
+	@$(PY) -m benchmarks.grading_spark
 
 million: setup ## one yearly file of a million accidents: seconds by part, memory, checksum (FACTS=1000000 SEED=1)
 	@$(PY) -m benchmarks.million --facts "$(FACTS)" --seed "$(SEED)"

@@ -696,27 +696,6 @@ together = load_together(engine, [FOLDER / "collisions-2020.json"] * 3)
 # And one file with 1,000,000 facts, through the whole `load_file`: six minutes. Python takes 3.4 GB for it, which is the file as pandas holds it while it is cleaned. The same file again: 0.6 seconds.
 
 # %% [markdown]
-# ## For later labs
-#
-# Spark writes rows into staging in parallel (lab 08). The rest is the same transaction:
-
-
-# %% tags=["given"]
-def load_staged(engine: sa.Engine, file: YearlyFile, rejects: pd.DataFrame) -> LoadResult:
-    """Load a file whose good rows lie in stg_collision already, whole: all or nothing, once."""
-
-    def work(connection) -> LoadResult:
-        connection.execute(sa.text(ONE_WRITER))
-        known = nothing_to_do(connection, file)
-        if known:
-            connection.execute(sa.text(CLEAR), asdict(file))
-            return known
-        return finish(connection, file, merge_staged(connection, file.fingerprint), rejects)
-
-    return retried(engine, work)
-
-
-# %% [markdown]
 # ## All checks
 
 # %% tags=["check"]

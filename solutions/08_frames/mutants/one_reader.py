@@ -1,0 +1,10 @@
+"""08.5: without bounds one connection reads all."""
+
+FAILS = [
+    "test_08_5_a_table_is_read_in_stretches",
+    "test_08_5_a_query_is_read_in_stretches_too",
+]
+
+
+def read_partitioned(spark, settings, table="fact_incident", column="incident_key", partitions=2):
+    return spark.read.format("jdbc").options(**jdbc(settings, table)).load()

@@ -1,8 +1,9 @@
 """Trusted functions of the far side: what a check hands to a student's code, and how it looks at what came back.
 
-frame, session, sql, stream, drain, settled, settings, conf, zones, series, item, rows, values, schema, plan, progress, take, rng, hold, value, file, folder, engine, create,
-transaction, table, producer, send, consumer, admin, kill, close; `error` stands on the near side (student.py). Results that are objects stay here as handles. What they report can be forged by the code
-beside them, so every exercise has a witness outside as well.
+frame, session, sql, stream, drain, query, sink, seen, settled, settings, conf, zones, series, item, rows, values, schema, plan, progress, take, rng,
+hold, value, file, folder, engine, create, transaction, table, producer, send, consumer, admin, kill, close; `error` stands on the near side
+(student.py). Results that are objects stay here as handles. What they report can be forged by the code beside them, so every exercise has a witness
+outside as well.
 """
 
 import contextlib
@@ -156,6 +157,35 @@ def drain(frame, checkpoint: str, mode: str = "append", limit: int = 10_000) -> 
     writer = frame.writeStream.foreachBatch(lambda batch, number: seen.append([number, rows(batch, limit)]))
     settled(writer.outputMode(mode).option("checkpointLocation", checkpoint).trigger(availableNow=True).start())
     return seen
+
+
+class _Sink:
+    """Notes of each micro-batch its number and rows; the nth fails, after it was noted."""
+
+    def __init__(self, fails_at: int):
+        self.seen, self.left = [], fails_at
+
+    def __call__(self, batch, number: int) -> None:
+        self.seen.append([number, rows(batch)])
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("the sink fails on purpose")
+
+
+def sink(fails_at: int = 0):
+    """A sink for foreachBatch (handle). fails_at: of which of its calls it fails, from 1, as with a database that has gone; 0: of none."""
+    return _Sink(fails_at)
+
+
+def seen(sink) -> list:
+    """What a sink has got so far: [number of the batch, its rows as dicts] each."""
+    return sink.seen
+
+
+def query(frame, checkpoint: str, mode: str = "append"):
+    """Start a query that reads what is there now and whose rows go nowhere (handle); for `settled` and `progress`."""
+    writer = frame.writeStream.foreachBatch(lambda batch, number: batch.count() and None)
+    return writer.outputMode(mode).option("checkpointLocation", checkpoint).trigger(availableNow=True).start()
 
 
 def settled(query, within_s: float = 50) -> None:

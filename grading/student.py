@@ -36,6 +36,8 @@ HANDLES = (
     "session",
     "sql",
     "stream",
+    "query",
+    "sink",
     "settings",
     "series",
     "item",

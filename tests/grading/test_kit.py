@@ -1,5 +1,7 @@
 """The kit on the far side: real frames, connections, producers and consumers, made there and looked at from here."""
 
+import json
+
 import pytest
 import sqlalchemy as sa
 
@@ -18,6 +20,14 @@ def minute(frame):
 def left_running(frame, checkpoint):
     frame.writeStream.foreachBatch(lambda batch, number: batch.count()).option("checkpointLocation", checkpoint).start()
     return frame.sparkSession
+
+
+def handed_over(frame, sink, checkpoint):
+    return frame.writeStream.foreachBatch(sink).option("checkpointLocation", checkpoint).trigger(availableNow=True).start()
+
+
+def same(thing):
+    return thing
 
 
 def queries(session):
@@ -82,7 +92,7 @@ def asked(engine):
 import pandas as pd
 """
 NAMES = frozenset(["doubled", "send", "read", "write", "metadata", "columns", "partitions", "pandas_frame", "halves", "total", "length", "asked",
-                   "minute", "left_running", "queries", "javas"])  # fmt: skip
+                   "minute", "left_running", "handed_over", "same", "queries", "javas"])  # fmt: skip
 SOURCE, LIMITS = Source("lab_kit", (), (("cell 1", CODE),), NAMES), Limits(120, 60, 6000, spark=True)
 
 
@@ -205,6 +215,28 @@ def test_a_stream_is_drained_batch_by_batch_and_a_restart_goes_on(student, stack
     student.renew()
     frame = student.kit.stream(stack.kafka_bootstrap, topic, "id INT", 3)
     assert student.kit.drain(frame, checkpoint) == [[len(seen), [{"id": 5}]]]
+
+
+def test_a_sink_notes_what_a_query_hands_over_and_fails_when_told_to(student, stack, run):
+    """session, sql, sink, seen: a sink that fails at its second call has noted it; started again, the query hands the batch over once more."""
+    topic, sender = made(run), student.kit.producer(stack.kafka_bootstrap)
+    student.kit.send(sender, topic, [(b"k", b'{"id": %d}' % number) for number in range(4)])
+    even = student.kit.sql(student.kit.stream(stack.kafka_bootstrap, topic, "id INT", 2), "SELECT id FROM {events} WHERE id % 2 = 0")
+    sink = student.kit.sink(fails_at=2)
+    with pytest.raises(Raised, match="the sink fails on purpose"):
+        student.kit.settled(student.ref.handed_over(even, sink, student.kit.folder("sink")))
+    student.kit.settled(student.ref.handed_over(even, sink, student.kit.folder("sink")))
+    assert student.kit.seen(sink) == [[0, [{"id": 0}]], [1, [{"id": 2}]], [1, [{"id": 2}]]]
+    assert student.queries(student.kit.session()) == []
+
+
+def test_a_query_of_the_kits_own_tells_its_progress(student, stack, run):
+    """query, settled, progress: its rows go nowhere, a text a batch says what it did."""
+    topic, sender = made(run), student.kit.producer(stack.kafka_bootstrap)
+    student.kit.send(sender, topic, [(b"k", b'{"id": %d}' % number) for number in range(3)])
+    query = student.ref.same(student.kit.query(student.kit.stream(stack.kafka_bootstrap, topic, "id INT", 2), student.kit.folder("query")))
+    student.kit.settled(query)
+    assert [json.loads(text)["numInputRows"] for text in student.kit.progress(query)] == [2, 1]
 
 
 def test_what_a_check_sets_and_leaves_running_ends_with_it(student, stack, run):

@@ -1,6 +1,6 @@
 """Trusted functions of the far side: what a check hands to a student's code, and how it looks at what came back.
 
-frame, session, sql, stream, drain, query, sink, seen, settled, settings, conf, zones, series, item, rows, values, schema, plan, progress, take, rng,
+frame, batch, session, sql, stream, drain, query, sink, seen, noting, noted, settled, settings, write, conf, zones, series, item, rows, values, schema, plan, progress, take, rng,
 hold, value, file, folder, engine, create, transaction, table, producer, send, consumer, admin, kill, close; `error` stands on the near side
 (student.py). Results that are objects stay here as handles. What they report can be forged by the code beside them, so every exercise has a witness
 outside as well.
@@ -227,6 +227,46 @@ def settings(mysql_url: str, kafka: str = "", **choices):
     return OfThisCheck().having(database=login.database, **choices)
 
 
+QUERY = "sql.streaming.queryId"
+
+
+def batch(rows: list, ddl: str, query_id: str, partitions: int = 2):
+    """A frame of rows (handle), as foreachBatch hands over a batch of the query with this id. The id counts until another batch is made; not in begun calls."""
+    session().sparkContext.setLocalProperty(QUERY, query_id)
+    return frame(rows, ddl).repartition(partitions)
+
+
+def write(frame, format: str, options: dict) -> None:
+    """Append a frame's rows to what a format ("jdbc") and its options lead to."""
+    frame.write.format(format).options(**options).mode("append").save()
+
+
+class _Noting:
+    """Keeps what it is called with, a frame as its rows."""
+
+    def __init__(self, fails_at: int | None):
+        self.calls, self._fails_at = [], fails_at
+
+    def __call__(self, *args) -> None:
+        if self._fails_at is not None and self._fails_at in args:
+            self._fails_at = None
+            raise ConnectionError("it fails on purpose")
+        self.calls.append([rows(arg) if hasattr(arg, "limit") else arg for arg in args])
+
+
+def noting(fails_at: int | None = None):
+    """A function (handle) that keeps what it is called with, for `noted`: a sink for foreachBatch, or whoever wants to hear of a batch.
+
+    fails_at: the first call with this number raises ConnectionError, and is not kept.
+    """
+    return _Noting(fails_at)
+
+
+def noted(noting) -> list:
+    """The arguments of each call of a function that `noting` made; of a frame its rows as dicts."""
+    return noting.calls
+
+
 def conf(name: str, value: str) -> None:
     """A setting of Spark's session, until the check ends."""
     from services.spark import spark_session
@@ -258,6 +298,7 @@ def _tidy_spark() -> None:
     for query in session.streams.active:
         query.stop()
     session.catalog.clearCache()
+    session.sparkContext.setLocalProperty(QUERY, None)
     for name, value in _before.items():
         if name == JVM_ZONE:
             java = session._jvm.java.util.TimeZone

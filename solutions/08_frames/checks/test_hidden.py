@@ -178,10 +178,13 @@ def test_08_4_dead_rows_stop_nothing_and_no_zone_matters(student, kit, seed, ses
     records = seen.poisoned(seed, 120)
     kit.zones(session, jvm)
     rows = list(map(seen.parsed_row, *seen.numbered(records)))
-    found = seen.by_offset(kit.rows(student.ref.enrich(kit.frame(rows, seen.PARSED))))
+    (odd,) = rows_of(seed, [{**when("yesterday", "noon"), "Easting": -1}])
+    odd[2] = len(rows)
+    found = kit.rows(student.ref.enrich(kit.frame([*rows, odd], seen.PARSED)))
+    found = seen.by_offset(found)
     names = ("event_time_utc", "event_time_local", "date_key", "time_key")
     good = [number for number, record in enumerate(records) if record.event]
-    assert len(found) == len(records)
+    assert (len(found), found[-1]["date_key"], found[-1]["time_key"]) == (len(rows) + 1, None, None)
     assert [{name: found[number][name] for name in names} for number in good] == [
         {name: seen.enriched(records[number].event)[name] for name in names} for number in good
     ]

@@ -1,14 +1,25 @@
 """Lab 10: a batch that comes again changes nothing, wherever the driver died."""
 
+import signal
+import subprocess
+import sys
 import threading
+import uuid
+from collections import Counter
+from datetime import datetime, timezone
+from zlib import crc32
 
 import pytest
 import sqlalchemy as sa
+from kafka import KafkaConsumer
 
-from datasets.events import Record, accidents, live_records
+from datasets.checksum import checksum_rows
+from datasets.events import Rates, Record, accidents, live_records
 from datasets.oracle import Oracle
+from datasets.star import FACTS_QUERY
 from grading.notebook import earlier
 from services import faults, lanes
+from services.settings import ROOT
 
 lab, events = earlier("10"), earlier("02")
 
@@ -98,13 +109,13 @@ def test_a_crash_at_any_point_leaves_the_oracles_facts(pipeline, spark, run, poi
     assert false_lines(pipeline, oracle) == []
 
 
-def _crash_once(monkeypatch, point: str):
-    """Arrange a crash at a point of batch 2, once; what to give as after_merge."""
-    left = [point]
+def _crash_once(monkeypatch, point: str, batch: int = 2, times: int = 1):
+    """Arrange a crash at a point of a batch, once or several times in a row; what to give as after_merge."""
+    left = [point] * times
 
     def crash(batch_id: int, here: str) -> None:
-        if batch_id == 2 and left and left[0] == here:
-            left.clear()
+        if batch_id == batch and left and left[0] == here:
+            left.pop()
             raise RuntimeError("crash on purpose")
 
     stage, merge = lab.write_staging, lab.merge_batch
@@ -122,6 +133,125 @@ def _crash_once(monkeypatch, point: str):
     monkeypatch.setattr(lab, "write_staging", staging)
     monkeypatch.setattr(lab, "merge_batch", merging)
     return lambda batch_id, result: crash(batch_id, POINTS[3])
+
+
+POISON = [
+    Record(b"19999999", None, 1_546_300_800_000, (), None, "tombstone"),
+    Record(None, b"", 1_546_300_800_000, (), None, "malformed"),
+    Record(b"\xff\x00", b"CAF\xc9 \x00\xff", 1_546_300_800_000, (), None, "malformed"),
+    Record(b"19999998", b"{" + b"x" * 900_000, 1_546_300_800_000, (), None, "malformed"),
+]
+SOUND = Rates(duplicate=0.1, revision=0.2, late=0.05, poison=0)
+RAW = "topic STRING, partition INT, offset BIGINT, key BINARY, value BINARY, timestamp TIMESTAMP"
+
+
+def _batches(kind: str) -> list[list[Record]]:
+    """Three batches; the second one is empty, full, or full with poison in it."""
+    records = list(live_records(seed=36, n=300, rates=SOUND))
+    middle = {"empty": [], "full": records[100:200], "poison": [*records[100:150], *POISON, *records[150:200]]}
+    return [records[:100], middle[kind], records[200:]]
+
+
+def _raw(spark, records: list[Record], ends: Counter):
+    """Records as Kafka's source gives them: of three partitions, by key, with offsets that go on from `ends`."""
+    rows = []
+    for record in records:
+        partition = crc32(record.key or b"") % 3
+        moment = datetime.fromtimestamp(record.timestamp_ms / 1000, timezone.utc)
+        rows.append(("raw", partition, ends[partition], record.key, record.value, moment))
+        ends[partition] += 1
+    return spark.createDataFrame(rows, RAW)
+
+
+@pytest.mark.parametrize("kind", ["empty", "full", "poison"])
+@pytest.mark.parametrize("point", POINTS)
+def test_the_crash_matrix(pipeline, spark, point, kind, monkeypatch):
+    """The second of three batches crashes at the point, twice in a row: the checksum is the oracle's, each record is counted once, each dead one is in the table and in the topic."""
+    batches, ends, oracle, query, known = _batches(kind), Counter(), Oracle(), str(uuid.uuid4()), []
+    for record in (record for records in batches for record in records):
+        oracle.add(record)
+    frames = [lab.staging_rows(_raw(spark, records, ends)) for records in batches]
+    crash = _crash_once(monkeypatch, point, batch=1, times=2)
+
+    def after_merge(batch_id, result):
+        crash(batch_id, result)
+        known.append(result.already_merged)
+
+    sink = lab.make_sink(pipeline.settings, after_merge)
+    spark.sparkContext.setLocalProperty("sql.streaming.queryId", query)
+    sink(frames[0], 0)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="crash on purpose"):
+            sink(frames[1], 1)
+    sink(frames[1], 1)
+    sink(frames[2], 2)
+    assert known == [False, point == POINTS[3], False]
+    assert _checksum(pipeline) == oracle.checksum()
+    assert pipeline.counts() == {name: getattr(oracle.counts, name) for name in pipeline.counts()}
+    with pipeline.engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT batch_id, records_read FROM load_ledger ORDER BY 1")).all() == [
+            (number, len(records)) for number, records in enumerate(batches)
+        ]
+        assert connection.execute(sa.text("SELECT COUNT(*) FROM stg_record")).scalar() == 0
+        rejects = connection.execute(sa.text("SELECT kafka_value FROM rejects")).scalars().all()
+    wanted = sorted(repr(record.value) for record in POISON) if kind == "poison" else []
+    assert sorted(map(repr, rejects)) == wanted
+    assert sorted({repr(letter.value) for letter in _letters(pipeline, len(wanted))}) == wanted
+
+
+def _checksum(pipeline) -> str:
+    with pipeline.engine.connect() as connection:
+        return checksum_rows(map(tuple, connection.execute(sa.text(FACTS_QUERY))))
+
+
+def _letters(pipeline, at_least: int) -> list:
+    """All dead letters that the broker holds."""
+    held = pipeline.records_in(pipeline.settings.dead_letter_topic)
+    assert held >= at_least
+    consumer = KafkaConsumer(pipeline.settings.dead_letter_topic, bootstrap_servers=pipeline.settings.kafka_bootstrap, auto_offset_reset="earliest")
+    found = [next(consumer) for _ in range(held)]
+    consumer.close()
+    return found
+
+
+DRIVER = """
+import os, signal, sys
+from pathlib import Path
+import services
+from grading.notebook import earlier
+
+topic, database, checkpoint, point = sys.argv[1:]
+settings = services.settings().having(topic=topic, database=database, checkpoint=Path(checkpoint), max_offsets_per_trigger=500)
+lab = earlier("10")
+merge = lab.merge_batch
+
+def dies(batch_id, here):
+    if batch_id == 2 and here == point:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def merging(connection, query_id, batch_id):
+    result = merge(connection, query_id, batch_id)
+    dies(batch_id, "before")
+    return result
+
+lab.merge_batch = merging
+sink = lab.make_sink(settings, lambda batch_id, result: dies(batch_id, "after"))
+lab.run_stream(services.spark_session(), settings, sink).awaitTermination()
+"""
+
+
+@pytest.mark.parametrize("point", ["before", "after"])
+def test_a_driver_that_is_killed_at_the_commit(pipeline, spark, run, point):
+    """A driver of its own is killed (SIGKILL) in its third batch, just before or just after MySQL's commit; the next driver ends with the oracle's checksum."""
+    oracle = send(pipeline, list(live_records(seed=35, n=1500)))
+    command = [sys.executable, "-c", DRIVER, run.topic, run.database, str(run.checkpoint), point]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-1000:]
+    seen = []
+    run_facts(pipeline, spark, lambda batch_id, result: seen.append((batch_id, result.already_merged)))
+    assert seen[0] == (2, point == "after")
+    assert not any(known for _, known in seen[1:])
+    assert false_lines(pipeline, oracle) == []
 
 
 def test_a_lost_checkpoint_doubles_no_fact(pipeline, spark, run, tmp_path):

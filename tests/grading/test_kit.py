@@ -223,7 +223,7 @@ def test_a_sink_notes_what_a_query_hands_over_and_fails_when_told_to(student, st
     student.kit.send(sender, topic, [(b"k", b'{"id": %d}' % number) for number in range(4)])
     even = student.kit.sql(student.kit.stream(stack.kafka_bootstrap, topic, "id INT", 2), "SELECT id FROM {events} WHERE id % 2 = 0")
     sink = student.kit.sink(fails_at=2)
-    with pytest.raises(Raised, match="the sink fails on purpose"):
+    with pytest.raises(Raised, match="StreamingQueryException"):
         student.kit.settled(student.ref.handed_over(even, sink, student.kit.folder("sink")))
     student.kit.settled(student.ref.handed_over(even, sink, student.kit.folder("sink")))
     assert student.kit.seen(sink) == [[0, [{"id": 0}]], [1, [{"id": 2}]], [1, [{"id": 2}]]]

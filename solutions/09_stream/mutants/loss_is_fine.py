@@ -10,5 +10,6 @@ def read_topic(spark, bootstrap, topic, start="earliest", max_per_trigger=10_000
         "startingOffsets": start,
         "failOnDataLoss": "false",
         "maxOffsetsPerTrigger": str(max_per_trigger),
+        "kafka.fetch.max.wait.ms": "50",
     }
     return spark.readStream.format("kafka").options(**options).load()

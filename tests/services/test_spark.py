@@ -360,31 +360,6 @@ while query.isActive: query.awaitTermination(1) if query.exception() is None els
 """
 
 
-WHEN_AT_WORK = """
-import threading
-def tell():
-    tracker = spark.sparkContext.statusTracker()
-    infos = lambda: map(tracker.getStageInfo, tracker.getActiveStageIds())
-    while not any(info is not None and info.numTasks == 5 for info in infos()): pass
-    print("here", flush=True)
-threading.Thread(target=tell).start()
-spark.range(0, 10**12, 1, 5).selectExpr("sum(hash(id))").collect()
-"""
-
-
-@pytest.mark.spark
-def test_an_interrupt_ends_the_cells_job_and_no_query(kernel):
-    """The kernel is usable at once, the query goes on, and the job that was interrupted no longer takes both cores."""
-    kernel.run("kept = spark.readStream.format('rate').load().writeStream.foreachBatch(lambda batch, number: batch.count()).start()")
-    for code, cancelled in (("print('here', flush=True); kept.awaitTermination()", ""), (WHEN_AT_WORK, "the job of this cell was cancelled; ")):
-        cell = kernel.waiting(code, "here")
-        kernel.manager.interrupt_kernel()
-        told = f"KeyboardInterrupt: Interrupted; {cancelled}1 streaming query runs on: stop() ends one"
-        assert kernel.outputs(cell) == [("error", told)]
-    assert kernel.run("spark.range(5).count(), kept.isActive, kept.exception()") == [("plain", "(5, True, None)")]
-    kernel.run("kept.stop()")
-
-
 @pytest.mark.spark
 def test_a_restart_of_the_kernel_ends_its_jvm_and_the_next_one_gets_its_own(kernel):
     """With a query still running, and without any trouble about ports."""

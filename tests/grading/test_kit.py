@@ -288,7 +288,7 @@ def test_a_spare_process_is_taken_once_and_its_folder_goes_with_it(boxed):
 
 
 def test_a_spare_process_that_nobody_takes_is_ended():
-    """And one that has died is not handed on."""
+    """And nobody is handed it afterwards."""
     spare = Spare(Limits(20, 20, 1000))
     spare.close()
     assert spare.take() is None
